@@ -1,0 +1,14 @@
+#include "args.h"
+
+// Every call is per environment and keeps no state, so worker threads may load the addon as well.
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  nodelet::InitFs(env, exports);
+  nodelet::InitMount(env, exports);
+  nodelet::InitProcess(env, exports);
+  nodelet::InitSocket(env, exports);
+  nodelet::InitPoll(env, exports);
+  nodelet::InitBpf(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)

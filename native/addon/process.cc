@@ -1,0 +1,171 @@
+// Starting a process without forking Node's address space, and watching it by pidfd.
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "args.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+namespace nodelet {
+namespace {
+
+struct SpawnPlan {
+  int exec_fd;                 // what to execute (execveat with AT_EMPTY_PATH)
+  char* const* argv;
+  char* const* envp;
+  const int* fds;              // fds[i] becomes descriptor i in the child, -1 leaves it closed
+  size_t fd_count;
+  const int* join;             // open cgroup.procs files: "0" is written to each
+  size_t join_count;
+  const int* namespaces;       // descriptors for setns(fd, 0)
+  size_t namespace_count;
+  bool new_session;
+  // out: where it failed
+  int error;
+  const char* step;
+};
+
+constexpr int kHighFd = 512;
+
+// Runs on its own stack in Node's address space while the calling thread sleeps (CLONE_VM | CLONE_VFORK):
+// only async-signal-safe system calls, no allocation, no locks, straight to exec.
+int SpawnChild(void* argument) {
+  auto* plan = static_cast<SpawnPlan*>(argument);
+  auto fail = [&](const char* step) {
+    plan->error = errno;
+    plan->step = step;
+    _exit(127);
+  };
+  // Node ignores SIGPIPE and handles others; exec keeps "ignored", so every disposition is reset.
+  struct sigaction reset;
+  memset(&reset, 0, sizeof reset);
+  reset.sa_handler = SIG_DFL;
+  for (int s = 1; s < NSIG; s++) {
+    if (s != SIGKILL && s != SIGSTOP) sigaction(s, &reset, nullptr);
+  }
+  for (size_t i = 0; i < plan->join_count; i++) {
+    if (write(plan->join[i], "0", 1) < 0) fail("join cgroup");
+  }
+  for (size_t i = 0; i < plan->namespace_count; i++) {
+    if (setns(plan->namespaces[i], 0) < 0) fail("setns");
+  }
+  if (plan->new_session && setsid() < 0) fail("setsid");
+  // First out of the way of the low numbers, then into place: no order of dup2 can overwrite a source.
+  int moved[16];
+  for (size_t i = 0; i < plan->fd_count; i++) {
+    moved[i] = -1;
+    if (plan->fds[i] < 0) continue;
+    moved[i] = fcntl(plan->fds[i], F_DUPFD_CLOEXEC, kHighFd);
+    if (moved[i] < 0) fail("dup");
+  }
+  int exec_fd = fcntl(plan->exec_fd, F_DUPFD_CLOEXEC, kHighFd);
+  if (exec_fd < 0) fail("dup");
+  for (size_t i = 0; i < plan->fd_count; i++) {
+    if (moved[i] >= 0 && dup2(moved[i], static_cast<int>(i)) < 0) fail("dup2");
+  }
+  // Whatever Node or a library opened without O_CLOEXEC does not leak (close_range: Linux 5.9, CLOEXEC flag 5.11).
+  syscall(SYS_close_range, static_cast<unsigned>(plan->fd_count), ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  syscall(SYS_execveat, exec_fd, "", plan->argv, plan->envp, AT_EMPTY_PATH);
+  fail("execveat");
+  return 127;
+}
+
+// (execFd, argv, env, fds, joinFds, namespaceFds, newSession) -> {pid, pidfd} or {errno, step}
+Napi::Value Spawn(Info info) {
+  Napi::Env env = info.Env();
+  std::vector<std::string> arguments = StrList(info, 1), environment = StrList(info, 2);
+  std::vector<int> fds = IntList(info, 3), join = IntList(info, 4), namespaces = IntList(info, 5);
+  Napi::Object out = Napi::Object::New(env);
+  auto failed = [&](int error, const char* step) {
+    out.Set("errno", Napi::Number::New(env, error));
+    out.Set("step", Napi::String::New(env, step));
+    return out;
+  };
+  if (fds.size() > 16) return failed(E2BIG, "arguments");
+
+  std::vector<char*> argv, envp;
+  for (auto& s : arguments) argv.push_back(s.data());
+  for (auto& s : environment) envp.push_back(s.data());
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+
+  SpawnPlan plan = {};
+  plan.exec_fd = Int(info, 0);
+  plan.argv = argv.data();
+  plan.envp = envp.data();
+  plan.fds = fds.data();
+  plan.fd_count = fds.size();
+  plan.join = join.data();
+  plan.join_count = join.size();
+  plan.namespaces = namespaces.data();
+  plan.namespace_count = namespaces.size();
+  plan.new_session = info[6].ToBoolean();
+
+  constexpr size_t kStack = 64 * 1024;
+  void* stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) return failed(errno, "mmap");
+
+  // No signal handler may run in the child on Node's memory.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int pidfd = -1;
+  int pid = clone(SpawnChild, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
+                  &plan, &pidfd);
+  int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  munmap(stack, kStack);
+  if (pid < 0) return failed(error, "clone");
+  if (plan.error != 0) {
+    close(pidfd);
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return failed(plan.error, plan.step);
+  }
+  out.Set("pid", Napi::Number::New(env, pid));
+  out.Set("pidfd", Napi::Number::New(env, pidfd));
+  return out;
+}
+
+Napi::Value PidfdOpen(Info info) { return Result(info, syscall(SYS_pidfd_open, Int(info, 0), 0)); }
+
+Napi::Value PidfdSendSignal(Info info) {
+  return Result(info, syscall(SYS_pidfd_send_signal, Int(info, 0), Int(info, 1), nullptr, 0));
+}
+
+// (pidfd) -> null while it runs, else {code: CLD_*, status}; reaps a child of this process.
+Napi::Value WaitPidfd(Info info) {
+  siginfo_t si;
+  memset(&si, 0, sizeof si);
+  if (waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(Int(info, 0)), &si, WEXITED | WNOHANG) < 0) {
+    return Fail(info, errno);
+  }
+  if (si.si_pid == 0) return info.Env().Null();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("code", Napi::Number::New(info.Env(), si.si_code));
+  out.Set("status", Napi::Number::New(info.Env(), si.si_status));
+  return out;
+}
+
+}  // namespace
+
+void InitProcess(Napi::Env, Napi::Object exports) {
+  Export(exports, "spawn", Spawn);
+  Export(exports, "pidfdOpen", PidfdOpen);
+  Export(exports, "pidfdSendSignal", PidfdSendSignal);
+  Export(exports, "waitPidfd", WaitPidfd);
+}
+
+}  // namespace nodelet

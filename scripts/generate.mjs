@@ -1,0 +1,27 @@
+// `npm run generate` writes every generated source; `--check` only compares (part of `npm run verify`).
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { criSource } from './gen/cri.mjs';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const outputs = [[`${root}/src/cri/api.gen.ts`, criSource]];
+
+const check = process.argv.includes('--check');
+let stale = 0;
+for (const [path, generate] of outputs) {
+  const text = await generate(root);
+  let old = '';
+  try {
+    old = readFileSync(path, 'utf8');
+  } catch {}
+  if (old === text) continue;
+  if (check) {
+    console.error(`${relative(root, path)} is not what its generator writes: run npm run generate`);
+    stale += 1;
+  } else {
+    writeFileSync(path, text);
+    console.log(`wrote ${relative(root, path)}`);
+  }
+}
+process.exitCode = stale === 0 ? 0 : 1;

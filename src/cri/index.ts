@@ -1,0 +1,2 @@
+export * from './api.gen.ts';
+export * from './services.ts';

@@ -1,0 +1,62 @@
+/**
+ * The seam between kubelet and runtime, inside one process. Requests and responses are CRI v1's own
+ * (api.gen.ts); what CRI leaves to a streaming server (exec, attach, port-forward) is offered here as streams, so
+ * that the local socket, a CRI streaming server and tests share one implementation.
+ */
+import type { Readable, Writable } from 'node:stream';
+import type { Span } from '../base/index.ts';
+import type * as cri from './api.gen.ts';
+
+export interface TerminalSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface ExecOptions {
+  readonly containerId: string;
+  readonly command: readonly string[];
+  readonly terminal: boolean;
+  /** False leaves the program's standard input at /dev/null. */
+  readonly stdin: boolean;
+  readonly size?: TerminalSize;
+  /** Added to the container's environment. */
+  readonly env?: readonly string[];
+}
+
+/** A program started in a running container. With a terminal, everything comes by `stdout`. */
+export interface ExecSession {
+  readonly pid: number;
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable;
+  readonly stderr: Readable | undefined;
+  resize(size: TerminalSize): void;
+  /** Exit code (128 + signal where a signal ended it), after both outputs have ended. */
+  readonly exit: Promise<number>;
+  /** Kills the program and frees everything; safe after the end. */
+  close(): void;
+}
+
+export interface StreamingRuntime {
+  openExec(options: ExecOptions, signal?: AbortSignal): Promise<ExecSession>;
+}
+
+/** A volume mount with what CRI does not carry. A remote CRI runtime ignores `subPath`: prepare it as a bind there. */
+export interface LocalMount extends cri.Mount {
+  /** Relative path inside `hostPath`, opened beneath it without leaving it (openat2), then mounted by descriptor. */
+  subPath?: string;
+}
+
+export interface LocalContainerConfig extends cri.ContainerConfig {
+  mounts?: LocalMount[];
+}
+
+/** What a container's exit looked like, beyond CRI's ContainerStatus. */
+export type LocalContainerStatus = cri.ContainerStatus;
+
+/** The runtime as the kubelet sees it. */
+export type LocalRuntime = cri.RuntimeService & StreamingRuntime & { readonly traces: TraceSource };
+
+/** Spans of what was done for a sandbox and its containers, for `nodelet trace`. */
+export interface TraceSource {
+  spans(podSandboxId: string): readonly Span[];
+}

@@ -1,0 +1,135 @@
+/**
+ * The only file that loads the addon. Each function is one system call: it returns the call's result, or a
+ * negative errno. Rooms use the checked wrappers beside this file, which raise `SyscallError`.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { NodeletError } from '../base/index.ts';
+import { packageRoot } from './package-root.ts';
+
+/** What statx(2) says; times in seconds and nanoseconds since 1970. */
+export interface Statx {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly nlink: number;
+  readonly size: number;
+  readonly blocks: number;
+  readonly ino: number;
+  readonly devMajor: number;
+  readonly devMinor: number;
+  readonly rdevMajor: number;
+  readonly rdevMinor: number;
+  readonly mtime: number;
+  readonly mtimeNsec: number;
+  readonly mountId: number;
+}
+
+export interface NativeWatcher {
+  start(events: number): number;
+  stop(): void;
+  ref(): void;
+  unref(): void;
+  close(): void;
+}
+
+type Fd = number;
+type Nullable<T> = T | null;
+
+export interface Native {
+  // fs.cc
+  openat2(dirfd: Fd, path: string, flags: number | bigint, mode: number, resolve: number): number;
+  close(fd: Fd): number;
+  dup(fd: Fd): number;
+  mkdirat(dirfd: Fd, path: string, mode: number): number;
+  mknodat(dirfd: Fd, path: string, mode: number, major: number, minor: number): number;
+  symlinkat(target: string, dirfd: Fd, path: string): number;
+  linkat(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
+  unlinkat(dirfd: Fd, path: string, flags: number): number;
+  renameat2(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
+  readlinkat(dirfd: Fd, path: string): string | number;
+  fchownat(dirfd: Fd, path: string, uid: number, gid: number, flags: number): number;
+  fchmodat(dirfd: Fd, path: string, mode: number): number;
+  utimensat(dirfd: Fd, path: string, seconds: number, nanoseconds: number, flags: number): number;
+  statx(dirfd: Fd, path: string, flags: number): Statx | number;
+  fstatfsType(fd: Fd): number;
+  setxattr(path: string, name: string, value: Uint8Array, nofollow: boolean): number;
+  getxattr(path: string, name: string, nofollow: boolean): Buffer | number;
+  listxattr(path: string, nofollow: boolean): string[] | number;
+  flock(fd: Fd, operation: number): number;
+  syncfs(fd: Fd): number;
+  memfdSealed(name: string, data: Uint8Array): number;
+  // mount.cc
+  mount(source: Nullable<string>, target: string, type: Nullable<string>, flags: number, data: Nullable<string>): number;
+  umount2(target: string, flags: number): number;
+  openTree(dirfd: Fd, path: string, flags: number): number;
+  moveMount(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
+  fsopen(type: string): number;
+  fsconfig(fd: Fd, command: number, key: Nullable<string>, value: Nullable<string>, aux: number): number;
+  fsContextMessage(fd: Fd): string;
+  fsmount(fd: Fd, attributes: number): number;
+  mountSetattr(
+    dirfd: Fd,
+    path: string,
+    flags: number,
+    set: number,
+    clear: number,
+    propagation: number,
+    usernsFd: number,
+  ): number;
+  // process.cc
+  spawn(
+    execFd: Fd,
+    argv: readonly string[],
+    env: readonly string[],
+    fds: readonly number[],
+    joinFds: readonly number[],
+    namespaceFds: readonly number[],
+    newSession: boolean,
+  ): { readonly pid: number; readonly pidfd: Fd } | { readonly errno: number; readonly step: string };
+  pidfdOpen(pid: number): number;
+  pidfdSendSignal(pidfd: Fd, signal: number): number;
+  waitPidfd(pidfd: Fd): { readonly code: number; readonly status: number } | null | number;
+  // socket.cc
+  socket(netnsFd: Fd, domain: number, type: number, protocol: number): number;
+  netlinkSocket(netnsFd: Fd, protocol: number, groups: number, bufferSize: number): number;
+  connectSeqpacket(path: string): number;
+  socketpair(domain: number, type: number): [Fd, Fd] | number;
+  pipe(flags: number): [Fd, Fd] | number;
+  eventfd(initial: number): number;
+  sendmsg(fd: Fd, data: Uint8Array, fds: readonly Fd[]): number;
+  recvmsg(
+    fd: Fd,
+    buffer: Uint8Array,
+  ): { readonly size: number; readonly fds: Fd[]; readonly truncated: boolean } | number;
+  setsockopt(fd: Fd, level: number, option: number, value: number | Uint8Array): number;
+  // poll.cc
+  readonly FdWatcher: new (fd: Fd, callback: (events: number) => void) => NativeWatcher;
+  // bpf.cc
+  bpfLoadDevice(instructions: Uint8Array, name: string): number | { readonly errno: number; readonly log: string };
+  bpfAttachDevice(cgroupFd: Fd, programFd: Fd, flags: number): number;
+  bpfQueryDevice(cgroupFd: Fd): number[] | number;
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded at the first call. Throws NATIVE_NOT_BUILT where it is missing. */
+export function native(): Native {
+  if (loaded === undefined) {
+    const path = nativeFile('nodelet.node');
+    loaded = createRequire(import.meta.url)(path) as Native;
+  }
+  return loaded;
+}
+
+/** The path of a built native part: `nodelet.node` or `nodelet-shim`. */
+export function nativeFile(name: 'nodelet.node' | 'nodelet-shim'): string {
+  const path = join(packageRoot(), 'build', 'Release', name);
+  if (!existsSync(path)) {
+    throw new NodeletError('NATIVE_NOT_BUILT', `cannot find nodelet's native part "${path}"`, {
+      hint: 'build it with: npm run build:native (needs a C and C++ compiler, make and python3)',
+    });
+  }
+  return path;
+}
