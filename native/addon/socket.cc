@@ -2,6 +2,7 @@
 // namespace. All calls are synchronous and, where they could wait, the descriptor is non-blocking.
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,21 +43,19 @@ Napi::Value Socket(Info info) {
   return Result(info, InNetns(Int(info, 0), [&] { return socket(domain, type, protocol); }));
 }
 
-// (netnsFd or -1, protocol, groups, receiveBuffer) -> fd, bound, blocking with a receive time-out of 10 s
-// (the kernel answers requests before sendmsg returns; the time-out only guards against a lost answer).
+// (netnsFd or -1, protocol, groups, receiveBuffer) -> fd, bound and non-blocking: the kernel queues its answers
+// before sendmsg returns, so a read that finds nothing has read everything.
 Napi::Value NetlinkSocket(Info info) {
-  int protocol = Int(info, 1);
-  int fd = InNetns(Int(info, 0), [&] { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol); });
+  int protocol = Int(info, 1), type = SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  int fd = InNetns(Int(info, 0), [&] { return socket(AF_NETLINK, type, protocol); });
   if (fd < 0) return Fail(info, errno);
   struct sockaddr_nl address = {};
   address.nl_family = AF_NETLINK;
   address.nl_groups = U32(info, 2);
   int one = 1, size = Int(info, 3);
-  struct timeval timeout = {10, 0};
   setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one);
   setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
   setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof one);
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   if (size > 0) {
     // FORCE needs CAP_NET_ADMIN and ignores rmem_max/wmem_max; large transactions need both directions.
     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
@@ -181,6 +180,82 @@ Napi::Value Setsockopt(Info info) {
   return Result(info, setsockopt(Int(info, 0), Int(info, 1), Int(info, 2), &value, sizeof value));
 }
 
+// (fd, level, option) -> the option's value, an int of at least 0 (SO_ERROR, SO_TYPE)
+Napi::Value GetsockoptInt(Info info) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  int r = getsockopt(Int(info, 0), Int(info, 1), Int(info, 2), &value, &size);
+  return Result(info, r < 0 ? r : value);
+}
+
+// An IPv4 or IPv6 socket address from its bytes (4 or 16) and a port; false for another length.
+bool InetAddress(Bytes bytes, uint32_t port, struct sockaddr_storage* out, socklen_t* size) {
+  memset(out, 0, sizeof *out);
+  if (bytes.size == 4) {
+    auto* in = reinterpret_cast<struct sockaddr_in*>(out);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(static_cast<uint16_t>(port));
+    memcpy(&in->sin_addr, bytes.data, 4);
+    *size = sizeof *in;
+    return true;
+  }
+  if (bytes.size != 16) return false;
+  auto* in6 = reinterpret_cast<struct sockaddr_in6*>(out);
+  in6->sin6_family = AF_INET6;
+  in6->sin6_port = htons(static_cast<uint16_t>(port));
+  memcpy(&in6->sin6_addr, bytes.data, 16);
+  *size = sizeof *in6;
+  return true;
+}
+
+// (fd, address bytes, port). A socket belongs to the namespace that it was made in, wherever the thread is now.
+Napi::Value BindInet(Info info) {
+  struct sockaddr_storage address;
+  socklen_t size;
+  if (!InetAddress(Bytes(info, 1), U32(info, 2), &address, &size)) return Fail(info, EINVAL);
+  return Result(info, bind(Int(info, 0), reinterpret_cast<struct sockaddr*>(&address), size));
+}
+
+// (fd, address bytes, port); -EINPROGRESS from a non-blocking stream socket, whose outcome is SO_ERROR once writable
+Napi::Value ConnectInet(Info info) {
+  struct sockaddr_storage address;
+  socklen_t size;
+  if (!InetAddress(Bytes(info, 1), U32(info, 2), &address, &size)) return Fail(info, EINVAL);
+  return Result(info, connect(Int(info, 0), reinterpret_cast<struct sockaddr*>(&address), size));
+}
+
+// /proc/sys/net shows the namespace of the thread that opens it.
+// (netnsFd or -1, absolute path, value) -> bytes written
+Napi::Value WriteSysctl(Info info) {
+  Str path(info, 1), value(info, 2);
+  return Result(info, InNetns(Int(info, 0), [&] {
+                  int fd = open(path.get(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+                  if (fd < 0) return -1;
+                  ssize_t n = write(fd, value.get(), value.value().size());
+                  int error = errno;
+                  close(fd);
+                  errno = error;
+                  return static_cast<int>(n);
+                }));
+}
+
+// (netnsFd or -1, absolute path) -> text of at most 4095 bytes
+Napi::Value ReadSysctl(Info info) {
+  Str path(info, 1);
+  char text[4096];
+  int n = InNetns(Int(info, 0), [&] {
+    int fd = open(path.get(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return -1;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return static_cast<int>(size);
+  });
+  if (n < 0) return Fail(info, errno);
+  return Napi::String::New(info.Env(), text, static_cast<size_t>(n));
+}
+
 }  // namespace
 
 void InitSocket(Napi::Env, Napi::Object exports) {
@@ -193,6 +268,11 @@ void InitSocket(Napi::Env, Napi::Object exports) {
   Export(exports, "sendmsg", Sendmsg);
   Export(exports, "recvmsg", Recvmsg);
   Export(exports, "setsockopt", Setsockopt);
+  Export(exports, "getsockoptInt", GetsockoptInt);
+  Export(exports, "bindInet", BindInet);
+  Export(exports, "connectInet", ConnectInet);
+  Export(exports, "writeSysctl", WriteSysctl);
+  Export(exports, "readSysctl", ReadSysctl);
 }
 
 }  // namespace nodelet

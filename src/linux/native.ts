@@ -104,6 +104,11 @@ export interface Native {
     buffer: Uint8Array,
   ): { readonly size: number; readonly fds: Fd[]; readonly truncated: boolean } | number;
   setsockopt(fd: Fd, level: number, option: number, value: number | Uint8Array): number;
+  getsockoptInt(fd: Fd, level: number, option: number): number;
+  bindInet(fd: Fd, address: Uint8Array, port: number): number;
+  connectInet(fd: Fd, address: Uint8Array, port: number): number;
+  writeSysctl(netnsFd: Fd, path: string, value: string): number;
+  readSysctl(netnsFd: Fd, path: string): string | number;
   // poll.cc
   readonly FdWatcher: new (fd: Fd, callback: (events: number) => void) => NativeWatcher;
   // bpf.cc
