@@ -22,7 +22,16 @@
       "target_name": "nodelet-shim",
       "type": "executable",
       "sources": [
-        "native/shim/main.c"
+        "native/shim/log.c",
+        "native/shim/main.c",
+        "native/shim/ops_file.c",
+        "native/shim/ops_identity.c",
+        "native/shim/ops_mount.c",
+        "native/shim/ops_namespace.c",
+        "native/shim/paths.c",
+        "native/shim/plan.c",
+        "native/shim/process.c",
+        "native/shim/server.c"
       ],
       "defines": ["_GNU_SOURCE"],
       "cflags!": ["-pthread", "-fno-omit-frame-pointer"],

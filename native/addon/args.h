@@ -24,11 +24,17 @@ inline uint64_t U64(Info info, size_t i) {
   return static_cast<uint64_t>(info[i].ToNumber().Int64Value());
 }
 
-// A string argument, or a null pointer for null and undefined.
+// A string argument, or a null pointer for null and undefined. File names are bytes: where they are not UTF-8 they
+// come as a Uint8Array (without NUL, the caller checks).
 class Str {
  public:
   Str(Info info, size_t i) : null_(info[i].IsNull() || info[i].IsUndefined()) {
-    if (!null_) value_ = info[i].ToString().Utf8Value();
+    if (info[i].IsTypedArray()) {
+      auto array = info[i].As<Napi::Uint8Array>();
+      value_.assign(reinterpret_cast<const char*>(array.Data()), array.ByteLength());
+    } else if (!null_) {
+      value_ = info[i].ToString().Utf8Value();
+    }
   }
   const char* get() const { return null_ ? nullptr : value_.c_str(); }
   const std::string& value() const { return value_; }

@@ -1,1 +1,86 @@
-int main(void) { return 0; }
+/* nodelet-shim ID SOCKET: the agent's first connection is descriptor 3. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include "shim.h"
+
+const char *sandbox_name = "";
+bool quitting;
+
+static int loop = -1;
+static struct source signals = {.fd = -1};
+
+/* Events of one round may still point at what an earlier one of the round has ended: it is freed between rounds. */
+static void *graveyard[256];
+static unsigned buried;
+
+void free_later(void *memory) {
+  if (buried == sizeof graveyard / sizeof graveyard[0]) return; /* cannot happen: more than one round's events */
+  graveyard[buried++] = memory;
+}
+
+static void bury(void) {
+  while (buried > 0) free(graveyard[--buried]);
+}
+
+void watch(struct source *s, uint32_t events) {
+  struct epoll_event event = {.events = events, .data.ptr = s};
+  epoll_ctl(loop, EPOLL_CTL_ADD, s->fd, &event);
+}
+
+void unwatch(struct source *s) {
+  if (s->fd >= 0) epoll_ctl(loop, EPOLL_CTL_DEL, s->fd, NULL);
+}
+
+static void signals_ready(struct source *s, uint32_t events) {
+  struct signalfd_siginfo info;
+  (void)events;
+  while (read(s->fd, &info, sizeof info) == sizeof info) {
+  }
+  /* Only SIGCHLD matters. SIGTERM and the like do not end a parent of containers: the agent says quit. */
+  process_reap();
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) {
+    fputs("usage: nodelet-shim SANDBOX-ID SOCKET (started by nodelet)\n", stderr);
+    return 2;
+  }
+  sandbox_name = argv[1];
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, NULL);
+  /* Not dumpable: a process that joins the pod's namespaces on its way to exec cannot be traced or read from inside
+   * (CVE-2016-9962); exec makes it dumpable again. */
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return 3;
+  umask(0);
+  if (chdir("/") < 0) return 3;
+  loop = epoll_create1(EPOLL_CLOEXEC);
+  signals.fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+  signals.ready = signals_ready;
+  if (loop < 0 || signals.fd < 0) return 3;
+  watch(&signals, EPOLLIN);
+  int first = fcntl(3, F_GETFD) < 0 ? -1 : 3;
+  if (first >= 0) {
+    fcntl(first, F_SETFD, FD_CLOEXEC);
+    fcntl(first, F_SETFL, O_NONBLOCK);
+  }
+  server_start(argv[2], first);
+  while (!quitting) {
+    struct epoll_event events[32];
+    int n = epoll_wait(loop, events, 32, -1);
+    if (n < 0 && errno != EINTR) return 3;
+    for (int i = 0; i < n; i++) {
+      struct source *s = events[i].data.ptr;
+      if (s->fd >= 0) s->ready(s, events[i].events);
+    }
+    bury();
+  }
+  server_stop();
+  return 0;
+}

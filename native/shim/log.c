@@ -1,0 +1,157 @@
+/* Container output in the CRI log format: "<RFC 3339 time> <stream> <F|P> <text>\n". A line longer than the limit is
+ * written in parts, all but the last marked P; so is what has no end when the stream ends. A log that cannot be written
+ * (a full disk) costs lines, which are counted and reported, and never stops a container. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include "shim.h"
+
+#define READ_SIZE 65536
+#define STAMP_SIZE 64
+
+static char input[READ_SIZE];
+static char output[READ_SIZE * 2];
+
+int log_open(const char *path) {
+  /* Never through a symbolic link that a pod with a hostPath may have put there. */
+  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0640);
+  return fd < 0 ? -errno : fd;
+}
+
+/* "2026-01-02T03:04:05.123456789Z stdout " */
+static size_t stamp(char *to, const char *label) {
+  static time_t cached = -1;
+  static char seconds[24];
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (now.tv_sec != cached) {
+    struct tm t;
+    gmtime_r(&now.tv_sec, &t);
+    strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &t);
+    cached = now.tv_sec;
+  }
+  int n = snprintf(to, STAMP_SIZE, "%s.%09ldZ %s ", seconds, now.tv_nsec, label);
+  return (size_t)n;
+}
+
+static void write_log(struct process *p, const char *data, size_t size) {
+  while (size > 0 && p->log >= 0) {
+    ssize_t n = write(p->log, data, size);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      /* Said once for each kind of trouble, not once for each line. */
+      bool news = p->lost_error != errno;
+      p->lost += size;
+      p->lost_error = errno;
+      if (news) send_log_lost(p);
+      return;
+    }
+    data += n;
+    size -= (size_t)n;
+  }
+  p->lost_error = 0;
+}
+
+/* Room for one record's prefix and a part of text is made by writing what has gathered. */
+static size_t flush_if(struct process *p, size_t used, size_t wanted) {
+  if (used + wanted + STAMP_SIZE + 4 <= sizeof output) return used;
+  write_log(p, output, used);
+  return 0;
+}
+
+static size_t emit(struct stream *s, size_t used, char tag, const char *text, size_t size) {
+  used = flush_if(s->process, used, s->pending_size + size);
+  used += stamp(output + used, s->label);
+  output[used++] = tag;
+  output[used++] = ' ';
+  memcpy(output + used, s->pending, s->pending_size);
+  used += s->pending_size;
+  s->pending_size = 0;
+  memcpy(output + used, text, size);
+  used += size;
+  output[used++] = '\n';
+  return used;
+}
+
+/* Keeps a beginning of a line; the limit bounds what can gather. */
+static bool keep(struct stream *s, const char *text, size_t size) {
+  if (size == 0) return true;
+  if (s->pending == NULL && (s->pending = malloc(s->process->line_limit)) == NULL) return false;
+  memcpy(s->pending + s->pending_size, text, size);
+  s->pending_size += (uint32_t)size;
+  return true;
+}
+
+static void consume(struct stream *s, const char *at, size_t size) {
+  struct process *p = s->process;
+  const char *end = at + size;
+  size_t used = 0;
+  if (p->log < 0) return;
+  while (at < end) {
+    size_t room = p->line_limit - s->pending_size, left = (size_t)(end - at);
+    const char *newline = memchr(at, '\n', left < room + 1 ? left : room + 1);
+    if (newline != NULL) {
+      used = emit(s, used, 'F', at, (size_t)(newline - at));
+      at = newline + 1;
+    } else if (left > room) {
+      used = emit(s, used, 'P', at, room);
+      at += room;
+    } else {
+      if (!keep(s, at, left)) used = emit(s, used, 'P', at, left);
+      break;
+    }
+  }
+  if (used > 0) write_log(p, output, used);
+}
+
+void stream_close(struct stream *s) {
+  if (s->source.fd < 0) return;
+  if (s->pending_size > 0 && s->process->log >= 0) {
+    size_t used = emit(s, 0, 'P', "", 0);
+    write_log(s->process, output, used);
+  }
+  unwatch(&s->source);
+  close(s->source.fd);
+  s->source.fd = -1;
+  if (s->process->terminal >= 0 && s == &s->process->out) s->process->terminal = -1;
+  free(s->pending);
+  s->pending = NULL;
+}
+
+/* Bounded, so that one chatty container leaves room for the others. */
+static bool read_some(struct stream *s, int rounds) {
+  while (rounds-- > 0) {
+    ssize_t n = read(s->source.fd, input, sizeof input);
+    if (n > 0) {
+      consume(s, input, (size_t)n);
+      continue;
+    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return true;
+    /* EIO is how a pty says that its last user has gone. */
+    stream_close(s);
+    return false;
+  }
+  return true;
+}
+
+static void stream_ready(struct source *source, uint32_t events) {
+  (void)events;
+  read_some((struct stream *)source, 4);
+}
+
+void stream_drain(struct stream *s) {
+  /* A pipe holds at most 1 MiB; what others write meanwhile is read by events. */
+  if (s->source.fd >= 0) read_some(s, 64);
+}
+
+void stream_open(struct stream *s, struct process *p, const char *label, int fd) {
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  s->process = p;
+  s->label = label;
+  s->source.fd = fd;
+  s->source.ready = stream_ready;
+  watch(&s->source, EPOLLIN);
+}

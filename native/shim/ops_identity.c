@@ -1,0 +1,201 @@
+/* The last part of a plan: standard streams, identity, privileges, exec. */
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <termios.h>
+
+#include "shim.h"
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41)
+#endif
+#ifndef DEVPTS_SUPER_MAGIC
+#define DEVPTS_SUPER_MAGIC 0x1cd1
+#endif
+
+int run_standard_streams(struct runner *r, const struct op_standard_streams *a) {
+  const int32_t slots[3] = {a->stdin_, a->stdout_, a->stderr_};
+  for (int i = 0; i < 3; i++) {
+    int fd = slot_fd(r, slots[i]);
+    if (fd < 0) return -EBADF;
+    struct stat st;
+    /* A program that is not root reopens /dev/stdout; a pipe has to be its own for that. */
+    if (a->uid >= 0 && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) (void)!fchown(fd, (uid_t)a->uid, (gid_t)-1);
+    if (dup2(fd, i) < 0) return -errno;
+  }
+  return 0;
+}
+
+/* The pty comes from the devpts of the container, and its other end by TIOCGPTPEER: no name in /dev/pts is looked up,
+ * so none can be replaced (CVE-2025-52565). */
+int run_terminal(struct runner *r, const struct op_terminal *a) {
+  int root = slot_fd(r, a->root), zero = 0;
+  struct statfs fs;
+  AUTO_CLOSE int master = open_in(root, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+  if (master < 0) return fail_with(r, -master, "/dev/pts/ptmx");
+  if (fstatfs(master, &fs) < 0) return -errno;
+  if (fs.f_type != DEVPTS_SUPER_MAGIC) return fail_with(r, EXDEV, "/dev/pts is not devpts");
+  if (ioctl(master, TIOCSPTLCK, &zero) < 0) return -errno;
+  AUTO_CLOSE int peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (peer < 0) return -errno;
+  struct winsize size = {.ws_row = (unsigned short)a->rows, .ws_col = (unsigned short)a->columns};
+  if ((size.ws_row | size.ws_col) != 0 && ioctl(master, TIOCSWINSZ, &size) < 0) return -errno;
+  if (fchown(peer, a->uid, (gid_t)a->gid) < 0) return -errno;
+  if (a->console) {
+    AUTO_CLOSE int target = file_in(root, "dev/console", 0600, 0);
+    if (target < 0) return fail_with(r, -target, "/dev/console");
+    AUTO_CLOSE int tree = (int)syscall(SYS_open_tree, peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0) return -errno;
+    if (syscall(SYS_move_mount, tree, "", target, "", 0x44 /* both paths empty */) < 0) return -errno;
+  }
+  if (ioctl(peer, TIOCSCTTY, 0) < 0) return -errno;
+  int error = send_status(r->status, STATUS_TERMINAL, 0, master);
+  if (error != 0) return error;
+  for (int i = 0; i < 3; i++) {
+    if (dup2(peer, i) < 0) return -errno;
+  }
+  return 0;
+}
+
+int run_umask(struct runner *r, const struct op_umask *a) {
+  (void)r;
+  umask((mode_t)a->mask);
+  return 0;
+}
+
+int run_working_directory(struct runner *r, const struct op_working_directory *a) {
+  if (chdir(a->path) < 0) {
+    int error = tolerate(r, errno, a->flags);
+    return error == 0 ? 0 : fail_with(r, -error, "%s", a->path);
+  }
+  /* A directory outside the root shows as "(unreachable)/…" (CVE-2024-21626). */
+  char at[PATH_MAX];
+  long n = syscall(SYS_getcwd, at, sizeof at);
+  if (n < 0) return fail_with(r, errno, "%s", a->path);
+  if (at[0] != '/') return fail_with(r, EXDEV, "%s is outside the container", a->path);
+  return 0;
+}
+
+int run_bounding_set(struct runner *r, const struct op_bounding_set *a) {
+  (void)r;
+  for (unsigned long cap = 0; cap < 64; cap++) {
+    if (a->keep & (1ull << cap)) continue;
+    if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) return errno == EINVAL ? 0 : -errno; /* past the last one */
+  }
+  return 0;
+}
+
+int run_identity(struct runner *r, const struct op_identity *a) {
+  (void)r;
+  if (a->keep && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return -errno;
+  gid_t groups[256];
+  if (a->groups.count > 256) return -E2BIG;
+  for (uint32_t i = 0; i < a->groups.count; i++) groups[i] = u32_at(&a->groups, i);
+  /* Raw calls: the C library's would also tell threads that do not exist. */
+  if (syscall(SYS_setgroups, (size_t)a->groups.count, groups) < 0) return -errno;
+  if (syscall(SYS_setresgid, a->gid, a->gid, a->gid) < 0) return -errno;
+  if (syscall(SYS_setresuid, a->uid, a->uid, a->uid) < 0) return -errno;
+  return 0;
+}
+
+int run_capabilities(struct runner *r, const struct op_capabilities *a) {
+  (void)r;
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[2] = {
+      {(uint32_t)a->effective, (uint32_t)a->permitted, (uint32_t)a->inheritable},
+      {(uint32_t)(a->effective >> 32), (uint32_t)(a->permitted >> 32), (uint32_t)(a->inheritable >> 32)},
+  };
+  if (syscall(SYS_capset, &header, data) < 0) return -errno;
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -errno;
+  for (unsigned long cap = 0; cap < 64; cap++) {
+    if ((a->ambient & (1ull << cap)) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0) return -errno;
+  }
+  return 0;
+}
+
+int run_no_new_privileges(struct runner *r) {
+  (void)r;
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int run_seccomp(struct runner *r, const struct op_seccomp *a) {
+  (void)r;
+  size_t count = a->filter.size / sizeof(struct sock_filter);
+  if (a->filter.size % sizeof(struct sock_filter) != 0 || count == 0 || count > 4096) return -EINVAL;
+  struct sock_filter code[4096];
+  memcpy(code, a->filter.data, a->filter.size);
+  struct sock_fprog program = {.len = (unsigned short)count, .filter = code};
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, a->flags, &program) < 0 ? -errno : 0;
+}
+
+/* Marked rather than closed: the status socket has to live until exec, and its end is the sign of success. */
+int run_close_descriptors(struct runner *r, const struct op_close_descriptors *a) {
+  (void)r;
+  return syscall(SYS_close_range, a->from, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */) < 0 ? -errno : 0;
+}
+
+static char **vector_of(const struct str_list *list) {
+  char **out = calloc((size_t)list->count + 1, sizeof *out);
+  if (out == NULL) return NULL;
+  const uint8_t *cursor = list->data;
+  for (uint32_t i = 0; i < list->count; i++) out[i] = (char *)next_str(&cursor);
+  return out;
+}
+
+static const char *value_of(char **env, const char *key) {
+  size_t n = strlen(key);
+  const char *found = NULL;
+  for (; *env != NULL; env++) {
+    if (strncmp(*env, key, n) == 0 && (*env)[n] == '=') found = *env + n + 1;
+  }
+  return found;
+}
+
+/* A file that may be executed: a directory of that name in PATH is passed over, as a shell does. */
+static int executable(const char *path) {
+  struct stat st;
+  if (stat(path, &st) < 0) return -errno;
+  if (S_ISDIR(st.st_mode)) return -EISDIR;
+  return syscall(SYS_faccessat, AT_FDCWD, path, X_OK) < 0 ? -errno : 0;
+}
+
+int run_execute(struct runner *r, const struct op_execute *a) {
+  char **argv = vector_of(&a->argv), **env = vector_of(&a->env);
+  if (argv == NULL || env == NULL) return -ENOMEM;
+  if (argv[0] == NULL || argv[0][0] == 0) return fail_with(r, ENOENT, "no command");
+  const char *file = argv[0];
+  char path[PATH_MAX];
+  if (strchr(file, '/') == NULL) {
+    const char *search = value_of(env, "PATH");
+    if (search == NULL) search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    int best = -ENOENT;
+    bool found = false;
+    for (const char *at = search; !found;) {
+      const char *end = strchrnul(at, ':');
+      int n = snprintf(path, sizeof path, "%.*s/%s", (int)(end - at), at, file);
+      if (n > 0 && (size_t)n < sizeof path && end != at) {
+        int error = executable(path);
+        if (error == 0) found = true;
+        else if (error == -EACCES) best = error;
+      }
+      if (*end == 0) break;
+      at = end + 1;
+    }
+    if (!found) return fail_with(r, -best, "%s: %s", file, best == -EACCES ? "permission denied" : "not found in PATH");
+    file = path;
+  }
+  r->report->complete = 1;
+  execve(file, argv, env);
+  r->report->complete = 0;
+  return fail_with(r, errno, "%s", file);
+}

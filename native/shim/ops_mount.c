@@ -1,0 +1,318 @@
+/* Mounts. A file system or bind mount is first made detached, then attached by descriptor to a target that was resolved
+ * inside the root: no path is ever walked twice. Mount API: Linux 5.2, mount_setattr 5.12. */
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "shim.h"
+
+/* <sys/mount.h> and <linux/mount.h> cannot be included together in older C libraries. */
+extern int mount(const char *, const char *, const char *, unsigned long, const void *);
+extern int umount2(const char *, int);
+#define MNT_DETACH 2
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
+#define MOVE_MOUNT_F_EMPTY_PATH 4
+#endif
+#ifndef MOVE_MOUNT_T_EMPTY_PATH
+#define MOVE_MOUNT_T_EMPTY_PATH 0x40
+#endif
+
+int run_propagation(struct runner *r, const struct op_propagation *a) {
+  if (mount(NULL, a->path, NULL, a->flags, NULL) < 0) return fail_with(r, errno, "%s", a->path);
+  return 0;
+}
+
+/* What the file system says about a failure ("e overlay: …") beside the errno. */
+static int context_error(struct runner *r, int context, int error, const char *what) {
+  char text[200];
+  ssize_t n = read(context, text, sizeof text - 1);
+  if (n > 0 && text[n - 1] == '\n') n--;
+  text[n > 0 ? n : 0] = 0;
+  return fail_with(r, error, "%s%s%s", what, n > 0 ? ": " : "", n > 2 ? text + 2 : "");
+}
+
+static int configure(int context, const char *option) {
+  const char *equals = strchr(option, '=');
+  if (equals == NULL) return syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, option, NULL, 0) < 0 ? -errno : 0;
+  char key[64];
+  size_t length = (size_t)(equals - option);
+  if (length >= sizeof key) return -EINVAL;
+  memcpy(key, option, length);
+  key[length] = 0;
+  return syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, equals + 1, 0) < 0 ? -errno : 0;
+}
+
+int run_mount(struct runner *r, const struct op_mount *a) {
+  AUTO_CLOSE int context = (int)syscall(SYS_fsopen, a->type, FSOPEN_CLOEXEC);
+  if (context < 0) return fail_with(r, errno, "%s", a->type);
+  const uint8_t *cursor = a->options.data;
+  for (uint32_t i = 0; i < a->options.count; i++) {
+    const char *option = next_str(&cursor);
+    int error = configure(context, option);
+    if (error != 0) return context_error(r, context, -error, option);
+  }
+  if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+    return context_error(r, context, errno, a->type);
+  }
+  int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, a->attributes);
+  if (tree < 0) return context_error(r, context, errno, a->type);
+  return set_slot(r, a->out, tree);
+}
+
+/* The new API takes one layer a call (lowerdir+, Linux 6.7), so neither their number nor the 256 bytes of a string
+ * value is a limit. */
+static int overlay_by_context(struct runner *r, const struct op_overlay *a) {
+  AUTO_CLOSE int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+  if (context < 0) return -errno;
+  const uint8_t *cursor = a->lower.data;
+  for (uint32_t i = 0; i < a->lower.count; i++) {
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir+", next_str(&cursor), 0) < 0) {
+      /* The very first refusal means that this kernel does not know the option. */
+      return errno == EINVAL && i == 0 ? -EOPNOTSUPP : context_error(r, context, errno, "lowerdir+");
+    }
+  }
+  if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "upperdir", a->upper, 0) < 0 ||
+      syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "workdir", a->work, 0) < 0) {
+    return context_error(r, context, errno, "upperdir");
+  }
+  cursor = a->options.data;
+  for (uint32_t i = 0; i < a->options.count; i++) {
+    const char *option = next_str(&cursor);
+    int error = configure(context, option);
+    if (error != 0) return context_error(r, context, -error, option);
+  }
+  if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+    return context_error(r, context, errno, "overlay");
+  }
+  int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+  if (tree < 0) return context_error(r, context, errno, "overlay");
+  return set_slot(r, a->out, tree);
+}
+
+/* Directory that all layers share, so that their names can be relative: mount(2) has one page for all of them. */
+static size_t common_directory(const struct str_list *paths, char *out, size_t size) {
+  const uint8_t *cursor = paths->data;
+  const char *first = next_str(&cursor);
+  size_t length = strlen(first);
+  for (uint32_t i = 1; i < paths->count; i++) {
+    const char *path = next_str(&cursor);
+    size_t k = 0;
+    while (k < length && path[k] == first[k]) k++;
+    length = k;
+  }
+  while (length > 1 && first[length - 1] != '/') length--;
+  if (length >= size) return 0;
+  memcpy(out, first, length);
+  out[length] = 0;
+  return length;
+}
+
+static int overlay_by_mount(struct runner *r, const struct op_overlay *a) {
+  char base[PATH_MAX], data[4096];
+  size_t skip = common_directory(&a->lower, base, sizeof base);
+  if (skip == 0) return -ENAMETOOLONG;
+  size_t at = 0;
+  const uint8_t *cursor = a->lower.data;
+  for (uint32_t i = 0; i < a->lower.count; i++) {
+    int n = snprintf(data + at, sizeof data - at, "%s%s", i == 0 ? "lowerdir=" : ":", next_str(&cursor) + skip);
+    if (n < 0 || (at += (size_t)n) >= sizeof data) {
+      return fail_with(r, E2BIG, "%u layers do not fit into one page of mount options on this kernel", a->lower.count);
+    }
+  }
+  int n = snprintf(data + at, sizeof data - at, ",upperdir=%s,workdir=%s", a->upper, a->work);
+  if (n < 0 || (at += (size_t)n) >= sizeof data) return -E2BIG;
+  cursor = a->options.data;
+  for (uint32_t i = 0; i < a->options.count; i++) {
+    n = snprintf(data + at, sizeof data - at, ",%s", next_str(&cursor));
+    if (n < 0 || (at += (size_t)n) >= sizeof data) return -E2BIG;
+  }
+  if (chdir(base) < 0) return fail_with(r, errno, "%s", base);
+  if (mount("overlay", a->staging, "overlay", 0, data) < 0) return fail_with(r, errno, "overlay on %s", a->staging);
+  /* From here on like the other way: a detached tree. */
+  int tree = (int)syscall(SYS_open_tree, AT_FDCWD, a->staging, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  int error = tree < 0 ? -errno : 0;
+  umount2(a->staging, MNT_DETACH);
+  if (chdir("/") < 0) error = -errno;
+  return error != 0 ? error : set_slot(r, a->out, tree);
+}
+
+int run_overlay(struct runner *r, const struct op_overlay *a) {
+  if (a->lower.count == 0) return -EINVAL;
+  int error = overlay_by_context(r, a);
+  if (error != -EOPNOTSUPP) return error;
+  r->report->detail[0] = 0;
+  return overlay_by_mount(r, a);
+}
+
+int run_open_tree(struct runner *r, const struct op_open_tree *a) {
+  int base = a->base < 0 ? AT_FDCWD : slot_fd(r, a->base);
+  if (a->base >= 0 && base < 0) return -EBADF;
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+  if (a->flags & RECURSIVE) flags |= AT_RECURSIVE;
+  if (a->path[0] == 0) flags |= AT_EMPTY_PATH;
+  int tree = (int)syscall(SYS_open_tree, base, a->path, flags);
+  if (tree < 0) return fail_with(r, errno, "%s", a->path);
+  return set_slot(r, a->out, tree);
+}
+
+int run_open_beneath(struct runner *r, const struct op_open_beneath *a) {
+  int base = slot_fd(r, a->base);
+  if (base < 0) return -EBADF;
+  struct open_how how = {.flags = a->open | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+  long fd;
+  int tries = 0;
+  do fd = syscall(SYS_openat2, base, a->path, &how, sizeof how);
+  while (fd < 0 && (errno == EAGAIN || errno == EINTR) && ++tries < 128);
+  if (fd < 0) return fail_with(r, errno, "%s", a->path);
+  return set_slot(r, a->out, (int)fd);
+}
+
+static int set_attributes(int tree, uint32_t flags, struct mount_attr *attr) {
+  unsigned at = AT_EMPTY_PATH | ((flags & RECURSIVE) ? AT_RECURSIVE : 0);
+  return syscall(SYS_mount_setattr, tree, "", at, attr, sizeof *attr) < 0 ? -errno : 0;
+}
+
+int run_id_map(struct runner *r, const struct op_id_map *a) {
+  int tree = slot_fd(r, a->tree), namespace = slot_fd(r, a->namespace);
+  if (tree < 0 || namespace < 0) return -EBADF;
+  struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)namespace};
+  int error = set_attributes(tree, a->flags, &attr);
+  return error == 0 ? 0 : fail_with(r, -error, "the file system may not support id-mapped mounts");
+}
+
+int run_mount_attributes(struct runner *r, const struct op_mount_attributes *a) {
+  int tree = slot_fd(r, a->tree);
+  if (tree < 0) return -EBADF;
+  struct mount_attr attr = {.attr_set = a->set, .attr_clr = a->clear, .propagation = a->propagation};
+  return set_attributes(tree, a->flags, &attr);
+}
+
+static int move_tree(int tree, int target) {
+  if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) return -errno;
+  return 0;
+}
+
+int run_attach(struct runner *r, const struct op_attach *a) {
+  int tree = slot_fd(r, a->tree);
+  if (tree < 0) return -EBADF;
+  if (syscall(SYS_move_mount, tree, "", AT_FDCWD, a->path, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+    return fail_with(r, errno, "%s", a->path);
+  }
+  return 0;
+}
+
+int run_attach_in(struct runner *r, const struct op_attach_in *a) {
+  struct stat st;
+  int tree = slot_fd(r, a->tree), root = slot_fd(r, a->root);
+  if (tree < 0 || root < 0) return -EBADF;
+  if (fstat(tree, &st) < 0) return -errno;
+  uint64_t resolve = (a->flags & NO_SYMLINKS) ? RESOLVE_NO_SYMLINKS : 0;
+  AUTO_CLOSE int target =
+      S_ISDIR(st.st_mode) ? directory_in(root, a->path, 0755, resolve) : file_in(root, a->path, 0644, resolve);
+  if (target < 0) return fail_with(r, -target, "%s", a->path);
+  int error = move_tree(tree, target);
+  if (error != 0) return fail_with(r, -error, "%s", a->path);
+  if (a->tree >= FIRST_PLAN_SLOT && !(a->flags & KEEP)) {
+    close(r->slots[a->tree]);
+    r->slots[a->tree] = -1;
+  }
+  return 0;
+}
+
+int run_root(struct runner *r, const struct op_root *a) {
+  int fd = open(a->path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return fail_with(r, errno, "%s", a->path);
+  return set_slot(r, a->out, fd);
+}
+
+int run_directory_in(struct runner *r, const struct op_directory_in *a) {
+  int root = slot_fd(r, a->root);
+  AUTO_CLOSE int found = open_in(root, a->path, O_PATH | O_DIRECTORY, 0);
+  if (found >= 0) return 0;
+  AUTO_CLOSE int fd = directory_in(root, a->path, a->mode, 0);
+  if (fd < 0) return fail_with(r, -fd, "%s", a->path);
+  if (fchownat(fd, "", a->uid, a->gid, AT_EMPTY_PATH) < 0) return -errno;
+  return 0;
+}
+
+int run_device_in(struct runner *r, const struct op_device_in *a) {
+  const char *last;
+  AUTO_CLOSE int parent = parent_in(slot_fd(r, a->root), a->path, 0, &last);
+  if (parent < 0) return fail_with(r, -parent, "%s", a->path);
+  if (mknodat(parent, last, a->mode, makedev(a->major, a->minor)) < 0) return fail_with(r, errno, "%s", a->path);
+  /* The kernel applied no umask (it is 0), but the owner has to be set. */
+  if ((a->uid | a->gid) != 0 && fchownat(parent, last, a->uid, a->gid, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
+  return 0;
+}
+
+int run_link_in(struct runner *r, const struct op_link_in *a) {
+  const char *last;
+  AUTO_CLOSE int parent = parent_in(slot_fd(r, a->root), a->path, 0, &last);
+  if (parent < 0) return fail_with(r, -parent, "%s", a->path);
+  if (symlinkat(a->target, parent, last) < 0 && errno != EEXIST) return fail_with(r, errno, "%s", a->path);
+  return 0;
+}
+
+/* One empty tree serves all masks: attached for the first, cloned for the others (a clone needs a tree that is
+ * attached in this namespace before Linux 6.15). A mount for each CPU's thermal_throttle is costly enough. */
+static int empty_clone(struct runner *r, int32_t slot) {
+  if (r->empty_tree >= 0) {
+    int tree = (int)syscall(SYS_open_tree, r->empty_tree, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    return tree < 0 ? -errno : tree;
+  }
+  int fd = slot_fd(r, slot);
+  if (fd < 0) return -EBADF;
+  r->empty_tree = fd;
+  int copy = dup(fd);
+  return copy < 0 ? -errno : copy;
+}
+
+int run_mask(struct runner *r, const struct op_mask *a) {
+  struct stat st;
+  AUTO_CLOSE int target = open_in(slot_fd(r, a->root), a->path, O_PATH, 0);
+  if (target == -ENOENT || target == -ENOTDIR) return 0;
+  if (target < 0) return fail_with(r, -target, "%s", a->path);
+  if (fstat(target, &st) < 0) return -errno;
+  AUTO_CLOSE int tree = -1;
+  if (S_ISDIR(st.st_mode)) {
+    tree = empty_clone(r, a->empty);
+  } else {
+    int null = slot_fd(r, a->null_slot);
+    /* What hides a file must be the null device and nothing that an image calls so (CVE-2025-31133). */
+    if (null < 0 || fstat(null, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+      return fail_with(r, ENODEV, "the null device of the host is not c 1:3");
+    }
+    tree = (int)syscall(SYS_open_tree, null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0) tree = -errno;
+  }
+  if (tree < 0) return fail_with(r, -tree, "%s", a->path);
+  int error = move_tree(tree, target);
+  return error == 0 ? 0 : fail_with(r, -error, "%s", a->path);
+}
+
+int run_read_only(struct runner *r, const struct op_read_only *a) {
+  AUTO_CLOSE int target = open_in(slot_fd(r, a->root), a->path, O_PATH, 0);
+  if (target == -ENOENT || target == -ENOTDIR) return 0;
+  if (target < 0) return fail_with(r, -target, "%s", a->path);
+  AUTO_CLOSE int tree = (int)syscall(SYS_open_tree, target, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+  if (tree < 0) return fail_with(r, errno, "%s", a->path);
+  struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+  int error = set_attributes(tree, RECURSIVE, &attr);
+  if (error == 0) error = move_tree(tree, target);
+  return error == 0 ? 0 : fail_with(r, -error, "%s", a->path);
+}
+
+/* pivot_root(2): with "." twice the old root ends up on top of the new one and is detached from there. */
+int run_pivot(struct runner *r, const struct op_pivot *a) {
+  int root = slot_fd(r, a->root);
+  if (root < 0) return -EBADF;
+  if (fchdir(root) < 0) return -errno;
+  if (syscall(SYS_pivot_root, ".", ".") < 0) return -errno;
+  if (umount2(".", MNT_DETACH) < 0) return -errno;
+  return chdir("/") < 0 ? -errno : 0;
+}

@@ -1,0 +1,333 @@
+/* The processes of a pod: started by plans, reaped, their exits recorded before anybody is told. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "shim.h"
+
+static struct process *processes;
+static int pod_slots[FIRST_PLAN_SLOT] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+
+int pod_slot(unsigned index) { return index < FIRST_PLAN_SLOT ? pod_slots[index] : -1; }
+
+struct process *process_first(void) { return processes; }
+
+struct process *process_find(const char *name) {
+  for (struct process *p = processes; p != NULL; p = p->next) {
+    if (strcmp(p->name, name) == 0) return p;
+  }
+  return NULL;
+}
+
+bool process_any_alive(void) {
+  for (struct process *p = processes; p != NULL; p = p->next) {
+    if (p->state != EXITED) return true;
+  }
+  return false;
+}
+
+static struct process *process_new(const char *name, uint32_t kind) {
+  struct process *p = calloc(1, sizeof *p);
+  if (p == NULL) return NULL;
+  snprintf(p->name, sizeof p->name, "%s", name);
+  p->kind = kind;
+  p->state = STARTING;
+  p->status.fd = p->out.source.fd = p->err.source.fd = -1;
+  p->log = p->stdin_write = p->terminal = -1;
+  p->line_limit = 16384;
+  p->next = processes;
+  processes = p;
+  return p;
+}
+
+static void end_start(struct process *p) {
+  if (p->status.fd >= 0) {
+    unwatch(&p->status);
+    close(p->status.fd);
+    p->status.fd = -1;
+  }
+  if (p->report != NULL) munmap(p->report, p->report_size);
+  p->report = NULL;
+  for (uint32_t i = 0; i < p->held_count; i++) close(p->held[i]);
+  p->held_count = 0;
+  p->requester = NULL;
+}
+
+void process_forget(struct process *p) {
+  for (struct process **at = &processes; *at != NULL; at = &(*at)->next) {
+    if (*at == p) {
+      *at = p->next;
+      break;
+    }
+  }
+  end_start(p);
+  stream_close(&p->out);
+  stream_close(&p->err);
+  close_fd(&p->log);
+  close_fd(&p->stdin_write);
+  free(p->log_path);
+  free(p->exit_path);
+  free(p->oom_file);
+  free(p->oom_key);
+  free(p->kill_file);
+  free_later(p);
+}
+
+void process_drop_requester(const struct connection *c) {
+  for (struct process *p = processes; p != NULL; p = p->next) {
+    if (p->requester == c) p->requester = NULL;
+  }
+}
+
+/* --- exits ---------------------------------------------------------------------------------------------------- */
+
+/* The number behind `key ` in a control file ("oom_kill 3"). */
+static uint32_t counter(const char *path, const char *key) {
+  char text[1024];
+  if (path == NULL || path[0] == 0) return 0;
+  AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  if (n <= 0) return 0;
+  text[n] = 0;
+  size_t length = strlen(key);
+  for (char *line = text; line != NULL; line = strchr(line, '\n')) {
+    if (*line == '\n') line++;
+    if (strncmp(line, key, length) == 0 && line[length] == ' ') return (uint32_t)strtoul(line + length + 1, NULL, 10);
+  }
+  return 0;
+}
+
+/* Temporary name and rename: whoever reads the file finds a whole record or none. */
+static void record_exit(const struct process *p) {
+  char path[4096], text[512];
+  if (p->exit_path == NULL) return;
+  int size = snprintf(text, sizeof text,
+                      "{\"version\":1,\"pid\":%d,\"code\":%u,\"oomKills\":%u,\"startedAt\":\"%llu\",\"finishedAt\":\"%llu\"}\n",
+                      p->pid, p->code, p->oom_kills, (unsigned long long)p->started_at,
+                      (unsigned long long)p->finished_at);
+  if (snprintf(path, sizeof path, "%s.tmp", p->exit_path) >= (int)sizeof path) return;
+  AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return;
+  if (write(fd, text, (size_t)size) == size) rename(path, p->exit_path);
+  else unlink(path);
+}
+
+static void process_exited(struct process *p, int status) {
+  /* The child of a sandbox plan has done its work; it was never a process of the pod. */
+  if (p->kind == PLAN_SANDBOX && !p->paused) return process_forget(p);
+  p->code = WIFSIGNALED(status) ? 128u + (uint32_t)WTERMSIG(status) : (uint32_t)WEXITSTATUS(status);
+  p->finished_at = clock_ns(CLOCK_REALTIME);
+  p->state = EXITED;
+  /* Whoever is left of the container: with a shared PID namespace nobody else ends them. */
+  if (p->kill_file != NULL && p->kill_file[0] != 0) {
+    AUTO_CLOSE int fd = open(p->kill_file, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) (void)!write(fd, "1", 1);
+  }
+  p->oom_kills = counter(p->oom_file, p->oom_key);
+  /* What it wrote before it ended lies in the pipes, so it is in the log before the exit is known. */
+  stream_drain(&p->out);
+  stream_drain(&p->err);
+  close_fd(&p->stdin_write);
+  p->stdin_write = -1;
+  record_exit(p);
+  send_exited(p);
+  if (p->kind == PLAN_EXEC) process_forget(p);
+}
+
+/* --- starts ----------------------------------------------------------------------------------------------------- */
+
+static void start_failed(struct process *p) {
+  int signal = 0;
+  if (p->pid > 0) {
+    int status = p->wait_status;
+    if (!p->exited_early) {
+      kill(p->pid, SIGKILL);
+      while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR) {
+      }
+    }
+    /* Killed from outside before it came to its end: the memory limit is the usual reason. */
+    if (p->report->error == 0 && WIFSIGNALED(status)) signal = WTERMSIG(status);
+  }
+  if (p->report->error == 0 && signal == 0) p->report->error = EIO;
+  if (p->requester != NULL) send_failed(p->requester, p->request, p->report, p->operation_count, signal);
+  process_forget(p);
+}
+
+static void started(struct process *p) {
+  p->state = RUNNING;
+  p->started_at = clock_ns(CLOCK_REALTIME);
+  struct connection *c = p->requester;
+  if (c != NULL) send_started(c, p->request, p);
+  end_start(p);
+  if (p->exited_early) process_exited(p, p->wait_status);
+}
+
+static void hold(struct process *p, uint32_t slot, int fd) {
+  if (slot >= FIRST_PLAN_SLOT || p->held_count >= 16) {
+    close(fd);
+    return;
+  }
+  if (pod_slots[slot] >= 0) close(pod_slots[slot]);
+  pod_slots[slot] = fd;
+  p->held[p->held_count] = dup(fd);
+  if (p->held[p->held_count] >= 0) p->held_count++;
+}
+
+static void take_terminal(struct process *p, int fd) {
+  if (p->kind == PLAN_EXEC) {
+    /* The terminal of an exec belongs to whoever asked for it. */
+    if (p->held_count < 16) p->held[p->held_count++] = fd;
+    else close(fd);
+    return;
+  }
+  p->terminal = fd;
+  stream_open(&p->out, p, "stdout", fd);
+}
+
+/* One message of the child; false at the end of the socket: exec, exit, or death. */
+static bool read_status(struct process *p) {
+  struct status_message body;
+  struct iovec iov = {&body, sizeof body};
+  union {
+    char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+  } control;
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t n;
+  do n = recvmsg(p->status.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  if (n < 0 && errno == EAGAIN) return true;
+  if (n != sizeof body) return false;
+  int fd = -1;
+  pid_t sender = 0;
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h != NULL; h = CMSG_NXTHDR(&message, h)) {
+    if (h->cmsg_level != SOL_SOCKET) continue;
+    if (h->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(h), sizeof fd);
+    if (h->cmsg_type == SCM_CREDENTIALS) {
+      struct ucred from;
+      memcpy(&from, CMSG_DATA(h), sizeof from);
+      sender = from.pid;
+    }
+  }
+  switch (body.type) {
+    case STATUS_HELLO:
+      /* The latest child is the one that stays; those before it only led there. */
+      p->pid = sender;
+      break;
+    case STATUS_HOLD:
+      if (fd >= 0) hold(p, body.value, fd);
+      fd = -1;
+      break;
+    case STATUS_TERMINAL:
+      if (fd >= 0) take_terminal(p, fd);
+      fd = -1;
+      break;
+    case STATUS_PAUSED:
+      p->paused = true;
+      break;
+    default:
+      break;
+  }
+  close_fd(&fd);
+  return read_status(p);
+}
+
+static void status_ready(struct source *source, uint32_t events) {
+  (void)events;
+  struct process *p = (struct process *)((char *)source - offsetof(struct process, status));
+  if (read_status(p)) return;
+  if (p->report->complete && p->report->error == 0) started(p);
+  else start_failed(p);
+}
+
+void process_start(struct connection *from, uint32_t request, int plan_fd, const int *fds, uint32_t fd_count) {
+  static int slots[MAX_SLOTS];
+  struct plan plan;
+  int error = plan_open(&plan, plan_fd);
+  for (int i = 0; i < MAX_SLOTS; i++) slots[i] = -1;
+  for (uint32_t i = 0; i < fd_count; i++) slots[FIRST_PLAN_SLOT + i] = fds[i];
+  struct process *p = NULL;
+  int ends[2] = {-1, -1};
+  if (error != 0) {
+    send_refused(from, request, -error, "the launch plan is malformed");
+    goto out;
+  }
+  if (process_find(plan.name) != NULL) {
+    send_refused(from, request, EEXIST, "a process of that name exists");
+    goto out;
+  }
+  p = process_new(plan.name, plan.kind);
+  if (p == NULL) {
+    send_refused(from, request, ENOMEM, "no memory");
+    goto out;
+  }
+  p->requester = from;
+  p->request = request;
+  p->operation_count = plan.count;
+  p->report_size = sizeof(struct report) + (size_t)plan.count * 4;
+  p->report = mmap(NULL, p->report_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  int one = 1;
+  if (p->report == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ||
+      setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof one) < 0) {
+    if (p->report == MAP_FAILED) p->report = NULL;
+    send_refused(from, request, errno, "no memory or descriptors");
+    process_forget(p);
+    goto out;
+  }
+  p->report->begun = clock_ns(CLOCK_MONOTONIC);
+  p->report->current = -1;
+  p->status.fd = ends[0];
+  p->status.ready = status_ready;
+  struct runner runner = {
+      .plan = &plan,
+      .report = p->report,
+      .report_size = p->report_size,
+      .slots = slots,
+      .status = ends[1],
+      .empty_tree = -1,
+      .process = p,
+  };
+  error = plan_run(&runner);
+  close(ends[1]);
+  if (error != 0) {
+    p->report->error = -error;
+    /* A child may exist already (its id maps could not be written): it ends by itself. */
+    start_failed(p);
+  } else {
+    watch(&p->status, EPOLLIN);
+  }
+out:
+  for (int i = 0; i < MAX_SLOTS; i++) close_fd(&slots[i]);
+  plan_close(&plan);
+}
+
+void process_reap(void) {
+  /* A child says hello before it can exit: read that first, so that its pid is known. */
+  for (struct process *p = processes, *next; p != NULL; p = next) {
+    next = p->next;
+    if (p->state == STARTING && p->status.fd >= 0) status_ready(&p->status, 0);
+  }
+  for (;;) {
+    int status;
+    pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) return;
+    for (struct process *p = processes; p != NULL; p = p->next) {
+      if (p->pid != pid || p->state == EXITED || p->exited_early) continue;
+      if (p->state == RUNNING) {
+        process_exited(p, status);
+      } else {
+        p->exited_early = true;
+        p->wait_status = status;
+        /* Its end of the status socket is closed by now. */
+        status_ready(&p->status, 0);
+      }
+      break;
+    }
+  }
+}

@@ -1,0 +1,326 @@
+/* The shim's end of the conversation: a SEQPACKET socket with mode 0600 whose peer must be root. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+
+#include "shim.h"
+
+#define PACKET_SIZE 32768
+#define MAX_PASSED 64
+
+struct connection {
+  struct source source;
+  struct connection *next;
+};
+
+static struct connection *connections;
+static struct source listener = {.fd = -1};
+static const char *listening_on;
+static uint8_t packet[PACKET_SIZE];
+
+static struct writer begin(enum message type, uint32_t request) {
+  struct writer w = {packet, packet, packet + sizeof packet, false};
+  put_u16(&w, (uint16_t)type);
+  put_u16(&w, 0);
+  put_u32(&w, request);
+  return w;
+}
+
+/* A peer that does not read loses its connection, not our time: it finds the state again by `list`. */
+static void send_packet(struct connection *c, const struct writer *w, const int *fds, uint32_t fd_count);
+
+static void connection_close(struct connection *c) {
+  for (struct connection **at = &connections; *at != NULL; at = &(*at)->next) {
+    if (*at == c) {
+      *at = c->next;
+      break;
+    }
+  }
+  process_drop_requester(c);
+  unwatch(&c->source);
+  close(c->source.fd);
+  c->source.fd = -1;
+  free_later(c);
+}
+
+static void send_packet(struct connection *c, const struct writer *w, const int *fds, uint32_t fd_count) {
+  if (w->full || c->source.fd < 0) return;
+  struct iovec iov = {w->start, (size_t)(w->at - w->start)};
+  union {
+    char space[CMSG_SPACE(sizeof(int) * 16)];
+    struct cmsghdr align;
+  } control;
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+  if (fd_count > 0) {
+    memset(&control, 0, sizeof control);
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * fd_count);
+  }
+  ssize_t n;
+  do n = sendmsg(c->source.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) connection_close(c);
+}
+
+static void broadcast(const struct writer *w) {
+  for (struct connection *c = connections, *next; c != NULL; c = next) {
+    next = c->next;
+    send_packet(c, w, NULL, 0);
+  }
+}
+
+static void put_times(struct writer *w, const struct report *report, uint32_t count) {
+  put_u64(w, report->begun);
+  put_u32(w, count);
+  put(w, report->times, (size_t)count * 4);
+}
+
+void send_started(struct connection *c, uint32_t request, const struct process *p) {
+  const struct report *report = p->report;
+  struct writer w = begin(MSG_STARTED, request);
+  put_u32(&w, p->kind == PLAN_SANDBOX && !p->paused ? 0 : (uint32_t)p->pid);
+  put_u64(&w, p->started_at);
+  put_times(&w, report, p->operation_count);
+  put_u32(&w, report->warning_count * 2);
+  for (uint32_t i = 0; i < report->warning_count; i++) {
+    put_u32(&w, report->warnings[i].operation);
+    put_u32(&w, report->warnings[i].error);
+  }
+  send_packet(c, &w, p->held, p->held_count);
+}
+
+void send_failed(struct connection *c, uint32_t request, const struct report *report, uint32_t count, int signal) {
+  char detail[sizeof report->detail];
+  memcpy(detail, report->detail, sizeof detail);
+  detail[sizeof detail - 1] = 0;
+  struct writer w = begin(MSG_FAILED, request);
+  put_u32(&w, (uint32_t)report->current);
+  put_u32(&w, (uint32_t)report->error);
+  put_u32(&w, (uint32_t)signal);
+  put_str(&w, detail);
+  put_times(&w, report, count);
+  send_packet(c, &w, NULL, 0);
+}
+
+void send_refused(struct connection *c, uint32_t request, int error, const char *detail) {
+  struct writer w = begin(MSG_REFUSED, request);
+  put_u32(&w, (uint32_t)error);
+  put_str(&w, detail);
+  send_packet(c, &w, NULL, 0);
+}
+
+static void send_done(struct connection *c, uint32_t request) {
+  struct writer w = begin(MSG_DONE, request);
+  send_packet(c, &w, NULL, 0);
+}
+
+void send_exited(const struct process *p) {
+  struct writer w = begin(MSG_EXITED, 0);
+  put_str(&w, p->name);
+  put_u32(&w, p->kind);
+  put_u32(&w, (uint32_t)p->pid);
+  put_u32(&w, p->code);
+  put_u32(&w, p->oom_kills);
+  put_u64(&w, p->finished_at);
+  broadcast(&w);
+}
+
+void send_log_lost(const struct process *p) {
+  struct writer w = begin(MSG_LOG_LOST, 0);
+  put_str(&w, p->name);
+  put_u32(&w, (uint32_t)p->lost_error);
+  put_u64(&w, p->lost);
+  broadcast(&w);
+}
+
+static void send_welcome(struct connection *c, uint32_t request) {
+  int fds[FIRST_PLAN_SLOT];
+  uint32_t slots[FIRST_PLAN_SLOT], count = 0;
+  for (uint32_t i = 0; i < FIRST_PLAN_SLOT; i++) {
+    if (pod_slot(i) < 0) continue;
+    slots[count] = i;
+    fds[count++] = pod_slot(i);
+  }
+  struct writer w = begin(MSG_WELCOME, request);
+  put_u32(&w, PROTOCOL_VERSION);
+  put_u32(&w, (uint32_t)getpid());
+  put_str(&w, sandbox_name);
+  put_u32(&w, count);
+  put(&w, slots, count * 4);
+  send_packet(c, &w, fds, count);
+}
+
+static void send_processes(struct connection *c, uint32_t request) {
+  for (const struct process *p = process_first(); p != NULL; p = p->next) {
+    struct writer w = begin(MSG_PROCESS, request);
+    put_str(&w, p->name);
+    put_u32(&w, p->kind);
+    put_u32(&w, (uint32_t)p->state);
+    put_u32(&w, (uint32_t)p->pid);
+    put_u64(&w, p->started_at);
+    put_u32(&w, p->code);
+    put_u32(&w, p->oom_kills);
+    put_u64(&w, p->finished_at);
+    send_packet(c, &w, NULL, 0);
+  }
+  send_done(c, request);
+}
+
+/* --- requests ------------------------------------------------------------------------------------------------------ */
+
+static int do_signal(struct process *p, struct reader *in) {
+  uint32_t number;
+  if (!read_u32(in, &number) || !reader_done(in)) return -EBADMSG;
+  if (p->state == EXITED || p->pid <= 0) return -ESRCH;
+  /* Our own child that we have not reaped: the pid cannot have been reused. */
+  return kill(p->pid, (int)number) < 0 ? -errno : 0;
+}
+
+static int do_resize(struct process *p, struct reader *in) {
+  uint32_t rows, columns;
+  if (!read_u32(in, &rows) || !read_u32(in, &columns) || !reader_done(in)) return -EBADMSG;
+  if (p->terminal < 0) return -ENOTTY;
+  struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
+  return ioctl(p->terminal, TIOCSWINSZ, &size) < 0 ? -errno : 0;
+}
+
+static int do_reopen(struct process *p) {
+  if (p->log_path == NULL) return 0;
+  int fd = log_open(p->log_path);
+  if (fd < 0) return fd;
+  if (p->log >= 0) close(p->log);
+  p->log = fd;
+  p->lost_error = 0;
+  return 0;
+}
+
+static int on_process(uint16_t type, struct reader *in) {
+  const char *name;
+  if (!read_str(in, &name)) return -EBADMSG;
+  struct process *p = process_find(name);
+  if (p == NULL) return -ESRCH;
+  switch (type) {
+    case MSG_SIGNAL: return do_signal(p, in);
+    case MSG_RESIZE: return do_resize(p, in);
+    case MSG_CLOSE_STDIN:
+      close_fd(&p->stdin_write);
+      p->stdin_write = -1;
+      return 0;
+    case MSG_REOPEN_LOG: return do_reopen(p);
+    case MSG_FORGET:
+      if (p->state != EXITED) return -EBUSY;
+      process_forget(p);
+      return 0;
+    default: return -EBADMSG;
+  }
+}
+
+static void handle(struct connection *c, const uint8_t *data, size_t size, int *fds, uint32_t fd_count) {
+  uint16_t type;
+  uint32_t request;
+  if (size < 8) return connection_close(c);
+  memcpy(&type, data, 2);
+  memcpy(&request, data + 4, 4);
+  struct reader in = {data + 8, data + size};
+  switch (type) {
+    case MSG_HELLO: {
+      uint32_t version;
+      if (!read_u32(&in, &version)) return connection_close(c);
+      if (version != PROTOCOL_VERSION) return send_refused(c, request, EPROTO, "another protocol version");
+      return send_welcome(c, request);
+    }
+    case MSG_RUN:
+      if (fd_count == 0) return send_refused(c, request, EBADMSG, "no plan came along");
+      /* process_start takes every descriptor but the plan's. */
+      process_start(c, request, fds[0], fds + 1, fd_count - 1);
+      for (uint32_t i = 1; i < fd_count; i++) fds[i] = -1;
+      return;
+    case MSG_LIST: return send_processes(c, request);
+    case MSG_QUIT:
+      if (process_any_alive()) return send_refused(c, request, EBUSY, "a process still runs");
+      send_done(c, request);
+      quitting = true;
+      return;
+    default: {
+      int error = on_process(type, &in);
+      if (error == 0) send_done(c, request);
+      else send_refused(c, request, -error, "");
+    }
+  }
+}
+
+static void connection_ready(struct source *source, uint32_t events) {
+  struct connection *c = (struct connection *)source;
+  (void)events;
+  static uint8_t incoming[PACKET_SIZE];
+  union {
+    char space[CMSG_SPACE(sizeof(int) * MAX_PASSED)];
+    struct cmsghdr align;
+  } control;
+  struct iovec iov = {incoming, sizeof incoming};
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t n = recvmsg(source->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  int fds[MAX_PASSED];
+  uint32_t count = 0;
+  if (n > 0) {
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h != NULL; h = CMSG_NXTHDR(&message, h)) {
+      if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+      size_t total = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (size_t i = 0; i < total && count < MAX_PASSED; i++) memcpy(&fds[count++], CMSG_DATA(h) + i * sizeof(int), sizeof(int));
+    }
+  }
+  if (n <= 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) connection_close(c);
+  else handle(c, incoming, (size_t)n, fds, count);
+  for (uint32_t i = 0; i < count; i++) close_fd(&fds[i]);
+}
+
+static void connection_add(int fd) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  struct connection *c = NULL;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != 0 || (c = calloc(1, sizeof *c)) == NULL) {
+    close(fd);
+    return;
+  }
+  c->source.fd = fd;
+  c->source.ready = connection_ready;
+  c->next = connections;
+  connections = c;
+  watch(&c->source, EPOLLIN);
+}
+
+static void listener_ready(struct source *source, uint32_t events) {
+  (void)events;
+  int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd >= 0) connection_add(fd);
+}
+
+void server_start(const char *socket_path, int first) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(socket_path) >= sizeof address.sun_path) exit(2);
+  strcpy(address.sun_path, socket_path);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  /* The mode is right from the first moment: bind() applies the umask. */
+  mode_t before = umask(0177);
+  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 4) < 0) exit(3);
+  umask(before);
+  listening_on = socket_path;
+  listener.fd = fd;
+  listener.ready = listener_ready;
+  watch(&listener, EPOLLIN);
+  if (first >= 0) connection_add(first);
+}
+
+void server_stop(void) { unlink(listening_on); }

@@ -1,0 +1,189 @@
+/* nodelet-shim: parent of one pod's containers. It interprets launch plans, copies output into CRI log files, records
+ * exits, and knows nothing of Kubernetes. One thread; nothing waits except on epoll. */
+#pragma once
+
+#include <stdio.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "protocol.gen.h"
+
+#define NAME_LIMIT 80
+
+static inline void close_fd(const int *fd) {
+  if (*fd >= 0) close(*fd);
+}
+#define AUTO_CLOSE __attribute__((cleanup(close_fd)))
+
+static inline uint64_t clock_ns(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* --- plans ------------------------------------------------------------------------------------------------ */
+
+#define PLAN_MAGIC 0x504c444eu /* "NDLP" */
+#define MAX_WARNINGS 16
+
+/* Shared between the shim and the children that run one plan: how far it came, how long each operation took, why it
+ * failed. Shared memory, so that reporting costs no system call. */
+struct report {
+  volatile int32_t current;    /* operation under way */
+  volatile int32_t complete;   /* 1 just before exec, finish or pause */
+  volatile int32_t error;      /* errno of the operation that failed, 0 none */
+  uint32_t warning_count;
+  struct {
+    uint32_t operation;
+    uint32_t error;
+  } warnings[MAX_WARNINGS];
+  char detail[256];
+  uint64_t begun;              /* CLOCK_MONOTONIC, ns */
+  uint32_t times[];            /* microseconds from begun to the end of each operation */
+};
+
+struct plan {
+  uint8_t *data;               /* mapped memory file */
+  size_t size;
+  uint32_t kind;
+  uint32_t count;
+  const char *name;
+  struct reader operations;
+};
+
+/* What runs a plan: the shim until the first clone, then its child. */
+struct runner {
+  const struct plan *plan;
+  struct report *report;
+  size_t report_size;
+  int *slots;
+  int status;                  /* the child's end of the status socket */
+  bool child;
+  bool left;                   /* a clone has taken over the list */
+  int empty_tree;              /* see mask */
+  struct process *process;     /* in the shim only */
+};
+
+enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_PAUSED = 4 };
+struct status_message {
+  uint32_t type;
+  uint32_t value;
+};
+
+int plan_open(struct plan *plan, int fd);
+void plan_close(struct plan *plan);
+/* Runs the list. In the shim: 0 when a child took over, or a negative errno. In a child it does not return. */
+int plan_run(struct runner *r);
+int send_status(int fd, enum status_type type, uint32_t value, int descriptor);
+
+/* Fails an operation with a text beside the errno. */
+int fail_with(struct runner *r, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Turns an error into a warning where `flags` allow that. */
+int tolerate(struct runner *r, int error, uint32_t flags);
+
+int slot_fd(struct runner *r, int32_t slot);
+int set_slot(struct runner *r, int32_t slot, int fd);
+
+/* --- paths inside a root (paths.c) -------------------------------------------------------------------------- */
+
+int open_in(int root, const char *path, uint64_t flags, uint64_t resolve);
+int directory_in(int root, const char *path, uint32_t mode, uint64_t resolve);
+int file_in(int root, const char *path, uint32_t mode, uint64_t resolve);
+/* Opens the parent of `path` (made where missing) and points at the last component. */
+int parent_in(int root, const char *path, uint64_t resolve, const char **last);
+
+/* --- processes ---------------------------------------------------------------------------------------------- */
+
+enum process_state { STARTING = 1, RUNNING = 2, EXITED = 3 };
+
+struct source {
+  void (*ready)(struct source *self, uint32_t events);
+  int fd;
+};
+
+/* One output stream of a container on its way into the log. */
+struct stream {
+  struct source source;
+  struct process *process;
+  const char *label;
+  char *pending;               /* a line that has no end yet, at most line_limit bytes; allocated at need */
+  uint32_t pending_size;
+};
+
+struct process {
+  struct process *next;
+  char name[NAME_LIMIT];
+  uint32_t kind;
+  enum process_state state;
+  pid_t pid;
+  uint64_t started_at;         /* CLOCK_REALTIME, ns */
+  uint64_t finished_at;
+  uint32_t code;
+  uint32_t oom_kills;
+  bool exited_early;           /* reaped before its start was reported */
+  bool paused;                 /* a sandbox plan that ended in `pause`, not in `finish` */
+  int wait_status;
+  /* starting */
+  struct source status;
+  struct report *report;
+  size_t report_size;
+  uint32_t operation_count;
+  struct connection *requester;
+  uint32_t request;
+  int held[16];                /* descriptors to pass with the reply */
+  uint32_t held_count;
+  /* output */
+  struct stream out;
+  struct stream err;
+  int log;
+  char *log_path;
+  uint32_t line_limit;
+  uint64_t lost;
+  int lost_error;
+  int stdin_write;
+  int terminal;                /* pty master */
+  /* exit record */
+  char *exit_path;
+  char *oom_file;
+  char *oom_key;
+  char *kill_file;
+};
+
+struct process *process_find(const char *name);
+struct process *process_first(void);
+bool process_any_alive(void);
+/* Starts a plan; replies to the request now or when the child is done. Takes the plan and the descriptors. */
+void process_start(struct connection *from, uint32_t request, int plan_fd, const int *fds, uint32_t fd_count);
+void process_reap(void);
+void process_forget(struct process *p);
+void process_drop_requester(const struct connection *c);
+int pod_slot(unsigned index);
+
+/* --- log (log.c) -------------------------------------------------------------------------------------------- */
+
+void stream_open(struct stream *s, struct process *p, const char *label, int fd);
+/* Reads what is there without waiting; at the end of the stream closes it. */
+void stream_drain(struct stream *s);
+void stream_close(struct stream *s);
+int log_open(const char *path);
+
+/* --- server (server.c) -------------------------------------------------------------------------------------- */
+
+struct connection;
+void server_start(const char *socket_path, int first);
+void server_stop(void);
+void send_started(struct connection *c, uint32_t request, const struct process *p);
+void send_failed(struct connection *c, uint32_t request, const struct report *report, uint32_t count, int signal);
+void send_refused(struct connection *c, uint32_t request, int error, const char *detail);
+void send_exited(const struct process *p);
+void send_log_lost(const struct process *p);
+
+/* --- event loop (main.c) ------------------------------------------------------------------------------------ */
+
+void watch(struct source *s, uint32_t events);
+void unwatch(struct source *s);
+/* Defers free() to the end of the current round of events, which may still point at it. */
+void free_later(void *memory);
+extern const char *sandbox_name;
+extern bool quitting;

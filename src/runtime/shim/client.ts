@@ -1,0 +1,275 @@
+/**
+ * The agent's end of the conversation with one shim. Requests are answered in any order; events come unasked. When the
+ * connection ends (the shim has died) every open request fails with SHIM_GONE and `onGone` is called once.
+ */
+import { Emitter, NodeletError, type Span, withDeadline } from '../../base/index.ts';
+import { Fd, FdWatcher } from '../../linux/fd.ts';
+import { native } from '../../linux/native.ts';
+import { check, errnoName, errnoText } from '../../linux/syscall-error.ts';
+import { POLL } from '../../linux/constants.ts';
+import { encodePlan, type LaunchPlan } from '../launch/encode.ts';
+import { type Message, POD_SLOTS, PROTOCOL_VERSION } from '../launch/protocol.gen.ts';
+import { decodeMessage, encodeMessage } from './messages.ts';
+
+const PACKET_SIZE = 32_768;
+/** A request that does not start anything is answered at once, or the shim is stuck. */
+const ANSWER_DEADLINE = 10_000;
+
+type Of<T extends Message['type']> = Extract<Message, { type: T }>;
+export type ExitedEvent = Of<'exited'>;
+export type LogLostEvent = Of<'log-lost'>;
+export type ProcessInfo = Of<'process'>;
+
+/** What a plan that ran to its end left behind. */
+export interface Started {
+  readonly pid: number;
+  /** Nanoseconds since 1970. */
+  readonly startedAt: bigint;
+  /** A span for each operation. */
+  readonly spans: readonly Span[];
+  /** Operations that were refused but may be. */
+  readonly warnings: readonly { readonly operation: string; readonly error: string }[];
+  /** Descriptors that came along; the caller owns them. */
+  readonly fds: readonly Fd[];
+}
+
+interface Waiting {
+  readonly resolve: (answer: { readonly message: Message; readonly fds: Fd[] }) => void;
+  readonly reject: (error: Error) => void;
+  readonly collect: Message[] | undefined;
+}
+
+export class ShimClient {
+  readonly exited = new Emitter<ExitedEvent>();
+  readonly logLost = new Emitter<LogLostEvent>();
+  readonly gone = new Emitter<void>();
+  readonly #socket: Fd;
+  readonly #watcher: FdWatcher;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #buffer = Buffer.allocUnsafe(PACKET_SIZE);
+  #next = 1;
+
+  /** Takes a connected SEQPACKET socket. */
+  constructor(socket: Fd) {
+    this.#socket = socket;
+    this.#watcher = new FdWatcher(socket.number, POLL.READABLE | POLL.DISCONNECT, () => this.#readable());
+  }
+
+  /** Connects to a running shim. Throws the errno's code (ENOENT, ECONNREFUSED) where there is none. */
+  static connect(path: string): ShimClient {
+    return new ShimClient(new Fd(check(native().connectSeqpacket(path), 'connect', path)));
+  }
+
+  get connected(): boolean {
+    return !this.#socket.closed;
+  }
+
+  #readable(): void {
+    for (;;) {
+      if (this.#socket.closed) return;
+      const got = native().recvmsg(this.#socket.number, this.#buffer);
+      if (typeof got === 'number') {
+        if (got === -11) return;
+        this.close();
+        return;
+      }
+      const fds = got.fds.map((fd) => new Fd(fd));
+      if (got.size === 0) {
+        this.close();
+        return;
+      }
+      const { message, request } = decodeMessage(Buffer.from(this.#buffer.subarray(0, got.size)));
+      if (request === 0) this.#event(message);
+      else this.#answer(request, message, fds);
+    }
+  }
+
+  #event(message: Message): void {
+    if (message.type === 'exited') this.exited.emit(message);
+    else if (message.type === 'log-lost') this.logLost.emit(message);
+  }
+
+  #answer(request: number, message: Message, fds: Fd[]): void {
+    const waiting = this.#waiting.get(request);
+    if (waiting === undefined) {
+      for (const fd of fds) fd.close();
+      return;
+    }
+    if (waiting.collect !== undefined && message.type === 'process') {
+      waiting.collect.push(message);
+      return;
+    }
+    this.#waiting.delete(request);
+    waiting.resolve({ message, fds });
+  }
+
+  #request(message: Message, fds: readonly number[] = [], collect?: Message[]): Promise<{ message: Message; fds: Fd[] }> {
+    if (this.#socket.closed) return Promise.reject(goneError());
+    const request = this.#next;
+    this.#next = this.#next >= 0x7fff_ffff ? 1 : this.#next + 1;
+    const promise = new Promise<{ message: Message; fds: Fd[] }>((resolve, reject) => {
+      this.#waiting.set(request, { resolve, reject, collect });
+    });
+    const sent = native().sendmsg(this.#socket.number, encodeMessage(message, request), fds);
+    if (sent < 0) {
+      this.#waiting.delete(request);
+      return Promise.reject(sent === -32 || sent === -104 ? goneError() : new NodeletError('SHIM_BUSY', `cannot send to the shim: ${errnoName(-sent)}`));
+    }
+    return promise;
+  }
+
+  async #done(message: Message): Promise<void> {
+    const answer = await withDeadline(`the shim's answer to "${message.type}"`, ANSWER_DEADLINE, this.#request(message));
+    if (answer.message.type === 'refused') throw refusal(message.type, answer.message);
+  }
+
+  /** Greets the shim: checks the protocol and returns the pod's namespaces. Throws SHIM_VERSION. */
+  async hello(): Promise<{ pid: number; sandbox: string; podFds: Map<keyof typeof POD_SLOTS, Fd> }> {
+    const answer = await withDeadline('the greeting of the shim', ANSWER_DEADLINE, this.#request({ type: 'hello', version: PROTOCOL_VERSION }));
+    if (answer.message.type !== 'welcome') {
+      throw new NodeletError('SHIM_VERSION', `the shim speaks another protocol version than ${PROTOCOL_VERSION}`, {
+        hint: 'stop its pod with the version of nodelet that started it',
+      });
+    }
+    const names = new Map<number, keyof typeof POD_SLOTS>();
+    for (const [name, slot] of Object.entries(POD_SLOTS)) names.set(slot, name as keyof typeof POD_SLOTS);
+    const podFds = new Map<keyof typeof POD_SLOTS, Fd>();
+    answer.message.slots.forEach((slot, i) => {
+      const name = names.get(slot);
+      const fd = answer.fds[i];
+      if (fd === undefined) return;
+      if (name === undefined) fd.close();
+      else podFds.set(name, fd);
+    });
+    return { pid: answer.message.pid, sandbox: answer.message.sandbox, podFds };
+  }
+
+  /** All processes that the shim knows, the dead ones that nobody asked about included. */
+  async list(): Promise<ProcessInfo[]> {
+    const found: Message[] = [];
+    await withDeadline("the shim's list", ANSWER_DEADLINE, this.#request({ type: 'list' }, [], found));
+    return found.filter((message) => message.type === 'process');
+  }
+
+  /**
+   * Runs a plan; `fds` become slots 16, 17, … and stay the caller's. Throws LaunchError where an operation fails.
+   */
+  async run(plan: LaunchPlan, fds: readonly number[] = []): Promise<Started> {
+    using file = new Fd(check(native().memfdSealed('nodelet-plan', encodePlan(plan)), 'memfd_create'));
+    const answer = await this.#request({ type: 'run' }, [file.number, ...fds]);
+    const message = answer.message;
+    if (message.type === 'started') {
+      const warnings: { operation: string; error: string }[] = [];
+      for (let i = 0; i + 1 < message.warnings.length; i += 2) {
+        const operation = plan.operations[message.warnings[i] ?? -1];
+        warnings.push({ operation: operation?.op ?? 'unknown', error: errnoName(message.warnings[i + 1] ?? 0) });
+      }
+      return {
+        pid: message.pid,
+        startedAt: message.startedAt as bigint,
+        spans: operationSpans(plan, message.begun as bigint, message.times),
+        warnings,
+        fds: answer.fds,
+      };
+    }
+    for (const fd of answer.fds) fd.close();
+    if (message.type === 'failed') throw new LaunchError(plan, message);
+    if (message.type === 'refused') throw refusal('run', message);
+    throw new NodeletError('SHIM_PROTOCOL', `the shim answered "run" with "${message.type}"`);
+  }
+
+  /** Signals a process. False where it has ended already. */
+  async signal(name: string, signal: number): Promise<boolean> {
+    try {
+      await this.#done({ type: 'signal', name, signal });
+      return true;
+    } catch (error) {
+      if (error instanceof NodeletError && error.details.errno === 3) return false;
+      throw error;
+    }
+  }
+
+  resize(name: string, rows: number, columns: number): Promise<void> {
+    return this.#done({ type: 'resize', name, rows, columns });
+  }
+
+  closeStdin(name: string): Promise<void> {
+    return this.#done({ type: 'close-stdin', name });
+  }
+
+  reopenLog(name: string): Promise<void> {
+    return this.#done({ type: 'reopen-log', name });
+  }
+
+  forget(name: string): Promise<void> {
+    return this.#done({ type: 'forget', name });
+  }
+
+  /** Ends the shim. Throws SHIM_REFUSED (EBUSY) while a process runs. */
+  quit(): Promise<void> {
+    return this.#done({ type: 'quit' });
+  }
+
+  close(): void {
+    if (this.#socket.closed) return;
+    this.#watcher.close();
+    this.#socket.close();
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const one of waiting) one.reject(goneError());
+    this.gone.emit();
+  }
+}
+
+function goneError(): NodeletError {
+  return new NodeletError('SHIM_GONE', "the pod's shim has ended", { hint: 'its containers are lost; the pod is made anew' });
+}
+
+function refusal(request: string, message: Of<'refused'>): NodeletError {
+  const text = message.detail === '' ? errnoText(message.error) : message.detail;
+  return new NodeletError('SHIM_REFUSED', `the shim refused "${request}": ${errnoName(message.error)} (${text})`, {
+    details: { errno: message.error },
+  });
+}
+
+function operationSpans(plan: LaunchPlan, begun: bigint, times: readonly number[]): Span[] {
+  const start = Number(begun / 1000n);
+  const spans: Span[] = [];
+  let last = 0;
+  plan.operations.forEach((operation, i) => {
+    const end = times[i] ?? 0;
+    // The last operation (execute) never comes back to report its end.
+    if (end === 0 && i < plan.operations.length - 1) return;
+    spans.push({ name: operation.op, category: 'shim', start: start + last, duration: Math.max(0, end - last) });
+    last = Math.max(last, end);
+  });
+  return spans;
+}
+
+/** A plan that failed: at which operation, with which errno, and what the shim could say about it. */
+export class LaunchError extends NodeletError {
+  override readonly name = 'LaunchError';
+  readonly operation: string;
+  readonly index: number;
+  readonly errno: number;
+  /** The signal that killed the child during the operation; 0 where an errno says it. */
+  readonly signal: number;
+  readonly detail: string;
+
+  constructor(plan: LaunchPlan, failed: Of<'failed'>) {
+    const operation = plan.operations[failed.operation]?.op ?? 'the plan itself';
+    const what = failed.detail === '' ? '' : ` ${JSON.stringify(failed.detail)}`;
+    const why =
+      failed.signal === 0
+        ? `${errnoName(failed.error)} (${errnoText(failed.error)})`
+        : `killed by signal ${failed.signal}`;
+    super('LAUNCH_FAILED', `cannot start "${plan.name}": operation ${failed.operation} (${operation})${what}: ${why}`, {
+      details: { operation, index: failed.operation, errno: failed.error, signal: failed.signal },
+    });
+    this.operation = operation;
+    this.index = failed.operation;
+    this.errno = failed.error;
+    this.signal = failed.signal;
+    this.detail = failed.detail;
+  }
+}

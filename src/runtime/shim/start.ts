@@ -1,0 +1,58 @@
+import { readFileSync } from 'node:fs';
+import { NodeletError } from '../../base/index.ts';
+import { Fd } from '../../linux/fd.ts';
+import { native, nativeFile } from '../../linux/native.ts';
+import { check, errnoName } from '../../linux/syscall-error.ts';
+import { AF, SOCK } from '../../linux/constants.ts';
+import { ShimClient } from './client.ts';
+
+export interface ShimStart {
+  readonly sandboxId: string;
+  readonly socketPath: string;
+  /** Open `cgroup.procs` files that the shim moves itself into. */
+  readonly cgroupFiles?: readonly number[];
+}
+
+export interface RunningShim {
+  readonly client: ShimClient;
+  readonly pid: number;
+  readonly pidfd: Fd;
+}
+
+/**
+ * Starts shims. They run from a sealed copy of the program in memory: a container that reaches one of our processes by
+ * /proc finds nothing that it could overwrite (CVE-2019-5736), and an upgrade on disk does not disturb what runs.
+ */
+export class ShimStarter {
+  #program: Fd | undefined;
+  #null: Fd | undefined;
+
+  start(options: ShimStart): RunningShim {
+    this.#program ??= new Fd(check(native().memfdSealed('nodelet-shim', readFileSync(nativeFile('nodelet-shim'))), 'memfd_create'));
+    this.#null ??= new Fd(check(native().openat2(-100, '/dev/null', 2, 0, 0), 'open', '/dev/null'));
+    const pair = check(native().socketpair(AF.UNIX, SOCK.SEQPACKET | SOCK.NONBLOCK), 'socketpair');
+    if (typeof pair === 'number') throw new NodeletError('INTERNAL', 'socketpair returned a number');
+    const ours = new Fd(pair[0]);
+    using theirs = new Fd(pair[1]);
+    const nul = this.#null.number;
+    const started = native().spawn(
+      this.#program.number,
+      ['nodelet-shim', options.sandboxId, options.socketPath],
+      [],
+      [nul, nul, nul, theirs.number],
+      options.cgroupFiles ?? [],
+      [],
+      true,
+    );
+    if ('errno' in started) {
+      ours.close();
+      throw new NodeletError('SHIM_START_FAILED', `cannot start the shim of "${options.sandboxId}": ${started.step}: ${errnoName(started.errno)}`);
+    }
+    return { client: new ShimClient(ours), pid: started.pid, pidfd: new Fd(started.pidfd) };
+  }
+
+  close(): void {
+    this.#program?.close();
+    this.#null?.close();
+  }
+}
