@@ -36,27 +36,29 @@ export interface NativeWatcher {
 
 type Fd = number;
 type Nullable<T> = T | null;
+/** A file name: text, or bytes where it is not UTF-8. Never with NUL. */
+export type PathLike = string | Uint8Array;
 
 export interface Native {
   // fs.cc
-  openat2(dirfd: Fd, path: string, flags: number | bigint, mode: number, resolve: number): number;
+  openat2(dirfd: Fd, path: PathLike, flags: number | bigint, mode: number, resolve: number): number;
   close(fd: Fd): number;
   dup(fd: Fd): number;
-  mkdirat(dirfd: Fd, path: string, mode: number): number;
-  mknodat(dirfd: Fd, path: string, mode: number, major: number, minor: number): number;
-  symlinkat(target: string, dirfd: Fd, path: string): number;
-  linkat(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
-  unlinkat(dirfd: Fd, path: string, flags: number): number;
-  renameat2(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
-  readlinkat(dirfd: Fd, path: string): string | number;
-  fchownat(dirfd: Fd, path: string, uid: number, gid: number, flags: number): number;
-  fchmodat(dirfd: Fd, path: string, mode: number): number;
-  utimensat(dirfd: Fd, path: string, seconds: number, nanoseconds: number, flags: number): number;
-  statx(dirfd: Fd, path: string, flags: number): Statx | number;
+  mkdirat(dirfd: Fd, path: PathLike, mode: number): number;
+  mknodat(dirfd: Fd, path: PathLike, mode: number, major: number, minor: number): number;
+  symlinkat(target: PathLike, dirfd: Fd, path: PathLike): number;
+  linkat(fromDir: Fd, from: PathLike, toDir: Fd, to: PathLike, flags: number): number;
+  unlinkat(dirfd: Fd, path: PathLike, flags: number): number;
+  renameat2(fromDir: Fd, from: PathLike, toDir: Fd, to: PathLike, flags: number): number;
+  readlinkat(dirfd: Fd, path: PathLike): string | number;
+  fchownat(dirfd: Fd, path: PathLike, uid: number, gid: number, flags: number): number;
+  fchmodat(dirfd: Fd, path: PathLike, mode: number): number;
+  utimensat(dirfd: Fd, path: PathLike, seconds: number, nanoseconds: number, flags: number): number;
+  statx(dirfd: Fd, path: PathLike, flags: number): Statx | number;
   fstatfsType(fd: Fd): number;
-  setxattr(path: string, name: string, value: Uint8Array, nofollow: boolean): number;
-  getxattr(path: string, name: string, nofollow: boolean): Buffer | number;
-  listxattr(path: string, nofollow: boolean): string[] | number;
+  setxattr(path: PathLike, name: string, value: Uint8Array, nofollow: boolean): number;
+  getxattr(path: PathLike, name: string, nofollow: boolean): Buffer | number;
+  listxattr(path: PathLike, nofollow: boolean): string[] | number;
   flock(fd: Fd, operation: number): number;
   syncfs(fd: Fd): number;
   memfdSealed(name: string, data: Uint8Array): number;
