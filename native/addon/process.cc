@@ -34,7 +34,7 @@ struct SpawnPlan {
   const char* step;
 };
 
-constexpr int kHighFd = 512;
+constexpr int kHighFd = 32;  // above every descriptor that a child is given
 
 // Runs on its own stack in Node's address space while the calling thread sleeps (CLONE_VM | CLONE_VFORK):
 // only async-signal-safe system calls, no allocation, no locks, straight to exec.

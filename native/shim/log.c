@@ -2,9 +2,10 @@
  * written in parts, all but the last marked P; so is what has no end when the stream ends. A log that cannot be written
  * (a full disk) costs lines, which are counted and reported, and never stops a container. */
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/uio.h>
+#include <sys/syscall.h>
 
 #include "shim.h"
 
@@ -14,29 +15,76 @@
 static char input[READ_SIZE];
 static char output[READ_SIZE * 2];
 
-int log_open(const char *path) {
-  /* Never through a symbolic link that a pod with a hostPath may have put there. */
-  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0640);
-  return fd < 0 ? -errno : fd;
+int log_open(int directory, const char *path) {
+  /* Through no link on the way: a pod that mounts the logs' directory could put one there. */
+  struct open_how how = {
+      .flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
+      .mode = 0640,
+      .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+  };
+  long fd = syscall(SYS_openat2, directory, path, &how, sizeof how);
+  return fd < 0 ? -errno : (int)fd;
+}
+
+/* Decimal digits with leading zeros. */
+static char *digits(char *to, unsigned long value, int width) {
+  for (int i = width - 1; i >= 0; i--, value /= 10) to[i] = (char)('0' + value % 10);
+  return to + width;
+}
+
+/* "2026-01-02T03:04:05" in UTC. The C library's gmtime and strftime would double the size of this program. The calendar
+ * is counted in 400-year eras that begin on 1 March, so that the leap day is the last of its year. */
+static void civil_time(char *to, uint64_t seconds) {
+  uint64_t days = seconds / 86400 + 719468, rest = seconds % 86400;
+  uint64_t era = days / 146097, day_of_era = days % 146097;
+  uint64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  uint64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  uint64_t month = (5 * day_of_year + 2) / 153;
+  uint64_t day = day_of_year - (153 * month + 2) / 5 + 1;
+  month = month < 10 ? month + 3 : month - 9;
+  to = digits(to, year_of_era + era * 400 + (month <= 2), 4);
+  *to++ = '-';
+  to = digits(to, month, 2);
+  *to++ = '-';
+  to = digits(to, day, 2);
+  *to++ = 'T';
+  to = digits(to, rest / 3600, 2);
+  *to++ = ':';
+  to = digits(to, rest / 60 % 60, 2);
+  *to++ = ':';
+  digits(to, rest % 60, 2);
 }
 
 /* "2026-01-02T03:04:05.123456789Z stdout " */
 static size_t stamp(char *to, const char *label) {
   static time_t cached = -1;
-  static char seconds[24];
+  static char seconds[19];
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   if (now.tv_sec != cached) {
-    struct tm t;
-    gmtime_r(&now.tv_sec, &t);
-    strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &t);
+    civil_time(seconds, (uint64_t)now.tv_sec);
     cached = now.tv_sec;
   }
-  int n = snprintf(to, STAMP_SIZE, "%s.%09ldZ %s ", seconds, now.tv_nsec, label);
-  return (size_t)n;
+  char *at = to;
+  memcpy(at, seconds, sizeof seconds);
+  at += sizeof seconds;
+  *at++ = '.';
+  at = digits(at, (unsigned long)now.tv_nsec, 9);
+  *at++ = 'Z';
+  *at++ = ' ';
+  size_t size = strlen(label);
+  memcpy(at, label, size);
+  at += size;
+  *at++ = ' ';
+  return (size_t)(at - to);
 }
 
 static void write_log(struct process *p, const char *data, size_t size) {
+  if (p->torn && p->log >= 0 && size > 0) {
+    /* What was cut off by a full disk gets its end first, so that the next line is a line again. */
+    if (write(p->log, "\n", 1) == 1) p->torn = false;
+  }
+  const char *begin = data;
   while (size > 0 && p->log >= 0) {
     ssize_t n = write(p->log, data, size);
     if (n < 0) {
@@ -45,6 +93,7 @@ static void write_log(struct process *p, const char *data, size_t size) {
       bool news = p->lost_error != errno;
       p->lost += size;
       p->lost_error = errno;
+      if (data != begin && data[-1] != '\n') p->torn = true;
       if (news) send_log_lost(p);
       return;
     }

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "shim.h"
 
@@ -37,6 +38,28 @@ void unwatch(struct source *s) {
   if (s->fd >= 0) epoll_ctl(loop, EPOLL_CTL_DEL, s->fd, NULL);
 }
 
+void loop_close_in_child(void) {
+  close_fd(&loop);
+  close_fd(&signals.fd);
+}
+
+/* PID 1 of a PID namespace that the pod's containers share: inherits their orphans and reaps them. It runs in an empty
+ * read-only root, without descriptors and privileges, because containers can look at it. */
+static _Noreturn void pause_main(void) {
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  prctl(PR_SET_NAME, "pause");
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  /* Blocked, so that a child that ends between the last look and the wait is not missed. */
+  sigprocmask(SIG_BLOCK, &child, NULL);
+  for (;;) {
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+    sigwaitinfo(&child, NULL);
+  }
+}
+
 static void signals_ready(struct source *s, uint32_t events) {
   struct signalfd_siginfo info;
   (void)events;
@@ -47,6 +70,7 @@ static void signals_ready(struct source *s, uint32_t events) {
 }
 
 int main(int argc, char **argv) {
+  if (argc == 1 && strcmp(argv[0], "pause") == 0) pause_main();
   if (argc != 3) {
     fputs("usage: nodelet-shim SANDBOX-ID SOCKET (started by nodelet)\n", stderr);
     return 2;

@@ -31,6 +31,14 @@ int run_write_file(struct runner *r, const struct op_write_file *a) {
   return error == 0 ? 0 : fail_with(r, -error, "\"%.80s\" to %s", a->data, a->path);
 }
 
+int run_write_slot(struct runner *r, const struct op_write_slot *a) {
+  int fd = slot_fd(r, a->file);
+  if (fd < 0) return -EBADF;
+  if (write(fd, a->data, strlen(a->data)) >= 0) return 0;
+  int error = tolerate(r, errno, a->flags);
+  return error == 0 ? 0 : fail_with(r, -error, "\"%.80s\"", a->data);
+}
+
 int run_open(struct runner *r, const struct op_open *a) {
   int fd = open(a->path, (int)a->open | O_CLOEXEC | O_NOCTTY);
   if (fd < 0) return fail_with(r, errno, "%s", a->path);
@@ -51,8 +59,10 @@ int run_streams(struct runner *r, const struct op_streams *a) {
   struct process *p = r->process;
   if (r->child || p->log >= 0 || p->log_path != NULL) return -EINVAL;
   if (a->log[0] != 0) {
-    p->log = log_open(a->log);
-    if (p->log < 0) return fail_with(r, -p->log, "%s", a->log);
+    p->log_directory = open(a->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (p->log_directory < 0) return fail_with(r, errno, "%s", a->directory);
+    p->log = log_open(p->log_directory, a->log);
+    if (p->log < 0) return fail_with(r, -p->log, "%s/%s", a->directory, a->log);
     p->log_path = strdup(a->log);
     if (p->log_path == NULL) return -ENOMEM;
   }
@@ -76,12 +86,18 @@ int run_streams(struct runner *r, const struct op_streams *a) {
 
 int run_exit_record(struct runner *r, const struct op_exit_record *a) {
   struct process *p = r->process;
-  if (r->child || p->exit_path != NULL) return -EINVAL;
-  p->exit_path = strdup(a->path);
+  if (r->child || p->exit_file >= 0) return -EINVAL;
+  /* Space for the record is taken now: when the container ends the disk may be full. */
+  p->exit_file = open(a->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (p->exit_file < 0) return fail_with(r, errno, "%s", a->path);
+  char blank[EXIT_RECORD_SIZE];
+  memset(blank, 0, sizeof blank);
+  ssize_t n = write(p->exit_file, blank, sizeof blank);
+  if (n != sizeof blank) return fail_with(r, n < 0 ? errno : ENOSPC, "%s", a->path);
   p->oom_file = strdup(a->oom_file);
   p->oom_key = strdup(a->oom_key);
   p->kill_file = strdup(a->kill_file);
-  return p->exit_path && p->oom_file && p->oom_key && p->kill_file ? 0 : -ENOMEM;
+  return p->oom_file && p->oom_key && p->kill_file ? 0 : -ENOMEM;
 }
 
 int run_sysctl(struct runner *r, const struct op_sysctl *a) {

@@ -152,15 +152,6 @@ static char **vector_of(const struct str_list *list) {
   return out;
 }
 
-static const char *value_of(char **env, const char *key) {
-  size_t n = strlen(key);
-  const char *found = NULL;
-  for (; *env != NULL; env++) {
-    if (strncmp(*env, key, n) == 0 && (*env)[n] == '=') found = *env + n + 1;
-  }
-  return found;
-}
-
 /* A file that may be executed: a directory of that name in PATH is passed over, as a shell does. */
 static int executable(const char *path) {
   struct stat st;
@@ -169,33 +160,55 @@ static int executable(const char *path) {
   return syscall(SYS_faccessat, AT_FDCWD, path, X_OK) < 0 ? -errno : 0;
 }
 
+int run_find_program(struct runner *r, const struct op_find_program *a) {
+  const char *file = a->file;
+  if (file[0] == 0) return fail_with(r, ENOENT, "no command");
+  free(r->program);
+  r->program = NULL;
+  if (strchr(file, '/') != NULL) {
+    r->program = strdup(file);
+    return r->program == NULL ? -ENOMEM : 0;
+  }
+  char path[PATH_MAX];
+  int best = -ENOENT;
+  for (const char *at = a->path;;) {
+    const char *end = strchrnul(at, ':');
+    int n = snprintf(path, sizeof path, "%.*s/%s", (int)(end - at), at, file);
+    if (n > 0 && (size_t)n < sizeof path && end != at) {
+      int error = executable(path);
+      if (error == 0) {
+        r->program = strdup(path);
+        return r->program == NULL ? -ENOMEM : 0;
+      }
+      if (error == -EACCES) best = error;
+    }
+    if (*end == 0) break;
+    at = end + 1;
+  }
+  return fail_with(r, -best, best == -EACCES ? "%s" : "%s: not found in PATH", file);
+}
+
+static int not_executed(struct runner *r, const char *file) {
+  int error = errno;
+  r->report->complete = 0;
+  return fail_with(r, error, "%s", file);
+}
+
 int run_execute(struct runner *r, const struct op_execute *a) {
   char **argv = vector_of(&a->argv), **env = vector_of(&a->env);
   if (argv == NULL || env == NULL) return -ENOMEM;
-  if (argv[0] == NULL || argv[0][0] == 0) return fail_with(r, ENOENT, "no command");
-  const char *file = argv[0];
-  char path[PATH_MAX];
-  if (strchr(file, '/') == NULL) {
-    const char *search = value_of(env, "PATH");
-    if (search == NULL) search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    int best = -ENOENT;
-    bool found = false;
-    for (const char *at = search; !found;) {
-      const char *end = strchrnul(at, ':');
-      int n = snprintf(path, sizeof path, "%.*s/%s", (int)(end - at), at, file);
-      if (n > 0 && (size_t)n < sizeof path && end != at) {
-        int error = executable(path);
-        if (error == 0) found = true;
-        else if (error == -EACCES) best = error;
-      }
-      if (*end == 0) break;
-      at = end + 1;
-    }
-    if (!found) return fail_with(r, -best, "%s: %s", file, best == -EACCES ? "permission denied" : "not found in PATH");
-    file = path;
-  }
-  r->report->complete = 1;
-  execve(file, argv, env);
-  r->report->complete = 0;
-  return fail_with(r, errno, "%s", file);
+  if (r->program == NULL || argv[0] == NULL) return -EINVAL;
+  r->report->complete = PLAN_EXECUTED;
+  execve(r->program, argv, env);
+  return not_executed(r, r->program);
+}
+
+int run_execute_program(struct runner *r, const struct op_execute_program *a) {
+  char **argv = vector_of(&a->argv), **env = vector_of(&a->env);
+  int fd = slot_fd(r, a->program);
+  if (argv == NULL || env == NULL) return -ENOMEM;
+  if (fd < 0 || argv[0] == NULL) return -EBADF;
+  r->report->complete = PLAN_EXECUTED;
+  syscall(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
+  return not_executed(r, argv[0]);
 }

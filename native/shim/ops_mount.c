@@ -64,26 +64,55 @@ int run_mount(struct runner *r, const struct op_mount *a) {
   return set_slot(r, a->out, tree);
 }
 
-/* The new API takes one layer a call (lowerdir+, Linux 6.7), so neither their number nor the 256 bytes of a string
- * value is a limit. */
+/* A string value of fsconfig has 255 bytes and the options of mount(2) one page: a directory whose name is too long is
+ * named by a descriptor (/proc is still the host's here). */
+#define SHORT_NAME 32
+struct layer_name {
+  char text[256];
+  int fd;
+};
+
+static int name_layer(struct layer_name *name, const char *path, bool always) {
+  name->fd = -1;
+  if (!always && strlen(path) < sizeof name->text) {
+    strcpy(name->text, path);
+    return 0;
+  }
+  name->fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (name->fd < 0) return -errno;
+  snprintf(name->text, SHORT_NAME, "/proc/self/fd/%d", name->fd);
+  return 0;
+}
+
+static int set_layer(struct runner *r, int context, const char *key, const char *path) {
+  struct layer_name name;
+  int error = name_layer(&name, path, false);
+  if (error != 0) return fail_with(r, -error, "%s", path);
+  error = syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, name.text, 0) < 0 ? -errno : 0;
+  close_fd(&name.fd);
+  return error;
+}
+
+/* One layer a call (lowerdir+, Linux 6.7): their number is no limit. */
 static int overlay_by_context(struct runner *r, const struct op_overlay *a) {
   AUTO_CLOSE int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
   if (context < 0) return -errno;
   const uint8_t *cursor = a->lower.data;
   for (uint32_t i = 0; i < a->lower.count; i++) {
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir+", next_str(&cursor), 0) < 0) {
-      /* The very first refusal means that this kernel does not know the option. */
-      return errno == EINVAL && i == 0 ? -EOPNOTSUPP : context_error(r, context, errno, "lowerdir+");
-    }
+    const char *path = next_str(&cursor);
+    int error = set_layer(r, context, "lowerdir+", path);
+    /* The very first refusal means that this kernel does not know the option. */
+    if (error == -EINVAL && i == 0) return -EOPNOTSUPP;
+    if (error != 0) return context_error(r, context, -error, path);
   }
-  if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "upperdir", a->upper, 0) < 0 ||
-      syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "workdir", a->work, 0) < 0) {
-    return context_error(r, context, errno, "upperdir");
-  }
+  int error = set_layer(r, context, "upperdir", a->upper);
+  if (error != 0) return context_error(r, context, -error, a->upper);
+  error = set_layer(r, context, "workdir", a->work);
+  if (error != 0) return context_error(r, context, -error, a->work);
   cursor = a->options.data;
   for (uint32_t i = 0; i < a->options.count; i++) {
     const char *option = next_str(&cursor);
-    int error = configure(context, option);
+    error = configure(context, option);
     if (error != 0) return context_error(r, context, -error, option);
   }
   if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
@@ -94,50 +123,39 @@ static int overlay_by_context(struct runner *r, const struct op_overlay *a) {
   return set_slot(r, a->out, tree);
 }
 
-/* Directory that all layers share, so that their names can be relative: mount(2) has one page for all of them. */
-static size_t common_directory(const struct str_list *paths, char *out, size_t size) {
-  const uint8_t *cursor = paths->data;
-  const char *first = next_str(&cursor);
-  size_t length = strlen(first);
-  for (uint32_t i = 1; i < paths->count; i++) {
-    const char *path = next_str(&cursor);
-    size_t k = 0;
-    while (k < length && path[k] == first[k]) k++;
-    length = k;
-  }
-  while (length > 1 && first[length - 1] != '/') length--;
-  if (length >= size) return 0;
-  memcpy(out, first, length);
-  out[length] = 0;
-  return length;
+/* Appends to the page of options; false where it is full. */
+static bool append(char *page, size_t size, size_t *at, const char *separator, const char *text) {
+  int n = snprintf(page + *at, size - *at, "%s%s", separator, text);
+  if (n < 0 || *at + (size_t)n >= size) return false;
+  *at += (size_t)n;
+  return true;
 }
 
 static int overlay_by_mount(struct runner *r, const struct op_overlay *a) {
-  char base[PATH_MAX], data[4096];
-  size_t skip = common_directory(&a->lower, base, sizeof base);
-  if (skip == 0) return -ENAMETOOLONG;
+  char page[4096];
   size_t at = 0;
+  bool fits = append(page, sizeof page, &at, "", "lowerdir=");
   const uint8_t *cursor = a->lower.data;
-  for (uint32_t i = 0; i < a->lower.count; i++) {
-    int n = snprintf(data + at, sizeof data - at, "%s%s", i == 0 ? "lowerdir=" : ":", next_str(&cursor) + skip);
-    if (n < 0 || (at += (size_t)n) >= sizeof data) {
-      return fail_with(r, E2BIG, "%u layers do not fit into one page of mount options on this kernel", a->lower.count);
-    }
+  for (uint32_t i = 0; fits && i < a->lower.count; i++) {
+    const char *path = next_str(&cursor);
+    struct layer_name name;
+    /* Left open: the names are read by mount(2) below. */
+    int error = name_layer(&name, path, true);
+    if (error != 0) return fail_with(r, -error, "%s", path);
+    fits = append(page, sizeof page, &at, i == 0 ? "" : ":", name.text);
   }
-  int n = snprintf(data + at, sizeof data - at, ",upperdir=%s,workdir=%s", a->upper, a->work);
-  if (n < 0 || (at += (size_t)n) >= sizeof data) return -E2BIG;
+  fits = fits && append(page, sizeof page, &at, ",upperdir=", a->upper) &&
+         append(page, sizeof page, &at, ",workdir=", a->work);
   cursor = a->options.data;
-  for (uint32_t i = 0; i < a->options.count; i++) {
-    n = snprintf(data + at, sizeof data - at, ",%s", next_str(&cursor));
-    if (n < 0 || (at += (size_t)n) >= sizeof data) return -E2BIG;
+  for (uint32_t i = 0; fits && i < a->options.count; i++) fits = append(page, sizeof page, &at, ",", next_str(&cursor));
+  if (!fits) {
+    return fail_with(r, E2BIG, "%u layers do not fit into one page of mount options on this kernel", a->lower.count);
   }
-  if (chdir(base) < 0) return fail_with(r, errno, "%s", base);
-  if (mount("overlay", a->staging, "overlay", 0, data) < 0) return fail_with(r, errno, "overlay on %s", a->staging);
+  if (mount("overlay", a->staging, "overlay", 0, page) < 0) return fail_with(r, errno, "overlay on %s", a->staging);
   /* From here on like the other way: a detached tree. */
   int tree = (int)syscall(SYS_open_tree, AT_FDCWD, a->staging, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   int error = tree < 0 ? -errno : 0;
   umount2(a->staging, MNT_DETACH);
-  if (chdir("/") < 0) error = -errno;
   return error != 0 ? error : set_slot(r, a->out, tree);
 }
 
@@ -147,6 +165,11 @@ int run_overlay(struct runner *r, const struct op_overlay *a) {
   if (error != -EOPNOTSUPP) return error;
   r->report->detail[0] = 0;
   return overlay_by_mount(r, a);
+}
+
+int run_enter_directory(struct runner *r, const struct op_enter_directory *a) {
+  if (chdir(a->path) < 0) return fail_with(r, errno, "%s", a->path);
+  return 0;
 }
 
 int run_open_tree(struct runner *r, const struct op_open_tree *a) {

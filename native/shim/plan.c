@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "shim.h"
 
@@ -127,6 +126,10 @@ static int write_map(pid_t pid, const char *file, const char *map) {
 static void become_child(struct runner *r) {
   sigset_t none;
   r->child = true;
+  /* While it sets up, the child goes where its parent goes; the plan ends that before it executes anything. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  /* A child that outlived the shim must not keep its socket alive for an agent that waits for an answer. */
+  server_close_in_child();
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   if (send_status(r->status, STATUS_HELLO, 0, -1) < 0) _exit(125);
@@ -174,7 +177,7 @@ int run_clone(struct runner *r, const struct op_clone *a) {
   return 0;
 }
 
-int plan_run(struct runner *r) {
+static int plan_walk(struct runner *r) {
   struct report *report = r->report;
   struct reader at = r->plan->operations;
   int error = 0;
@@ -203,27 +206,32 @@ int plan_run(struct runner *r) {
   return error;
 }
 
+static void go_home(struct runner *r) {
+  if (r->home < 0 || r->child) return;
+  /* A shim whose children are born elsewhere is of no use to anybody. */
+  if (setns(r->home, CLONE_NEWPID) < 0) abort();
+  close(r->home);
+  r->home = -1;
+}
+
+int plan_run(struct runner *r) {
+  r->home = -1;
+  int error = plan_walk(r);
+  go_home(r);
+  return error;
+}
+
 int run_finish(struct runner *r) {
-  r->report->complete = 1;
+  r->report->complete = PLAN_FINISHED;
   _exit(0);
 }
 
-int run_pause(struct runner *r) {
-  if (send_status(r->status, STATUS_PAUSED, 0, -1) < 0) return -errno;
-  prctl(PR_SET_NAME, "pause");
-  r->report->complete = 1;
-  munmap(r->report, r->report_size);
-  /* Nothing of the shim stays reachable from a process that containers can see. */
-  syscall(SYS_close_range, 0U, ~0U, 0U);
-  /* PID 1 inherits the orphans of every container of the pod. SIGCHLD stays blocked, so one that comes between the
-   * last look and the wait is still there. */
-  sigset_t child;
-  sigemptyset(&child);
-  sigaddset(&child, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &child, NULL);
-  for (;;) {
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
-    sigwaitinfo(&child, NULL);
-  }
+/* The way into another PID namespace without a process in between: only children are affected, and the shim goes back
+ * as soon as its child exists. */
+int run_children_namespace(struct runner *r, const struct op_children_namespace *a) {
+  int fd = slot_fd(r, a->namespace);
+  if (fd < 0 || r->child) return -EBADF;
+  if (r->home < 0 && (r->home = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC)) < 0) return -errno;
+  return setns(fd, CLONE_NEWPID) < 0 ? -errno : 0;
 }
+

@@ -38,7 +38,7 @@ static struct process *process_new(const char *name, uint32_t kind) {
   p->kind = kind;
   p->state = STARTING;
   p->status.fd = p->out.source.fd = p->err.source.fd = -1;
-  p->log = p->stdin_write = p->terminal = -1;
+  p->log = p->log_directory = p->exit_file = p->stdin_write = p->terminal = -1;
   p->line_limit = 16384;
   p->next = processes;
   processes = p;
@@ -69,9 +69,10 @@ void process_forget(struct process *p) {
   stream_close(&p->out);
   stream_close(&p->err);
   close_fd(&p->log);
+  close_fd(&p->log_directory);
+  close_fd(&p->exit_file);
   close_fd(&p->stdin_write);
   free(p->log_path);
-  free(p->exit_path);
   free(p->oom_file);
   free(p->oom_key);
   free(p->kill_file);
@@ -103,24 +104,24 @@ static uint32_t counter(const char *path, const char *key) {
   return 0;
 }
 
-/* Temporary name and rename: whoever reads the file finds a whole record or none. */
+/* One write into a file whose space was taken when the container started, so that a full disk cannot cost the exit, and
+ * a reader finds the whole record or none. */
 static void record_exit(const struct process *p) {
-  char path[4096], text[512];
-  if (p->exit_path == NULL) return;
+  char text[EXIT_RECORD_SIZE];
+  if (p->exit_file < 0) return;
+  memset(text, ' ', sizeof text);
   int size = snprintf(text, sizeof text,
-                      "{\"version\":1,\"pid\":%d,\"code\":%u,\"oomKills\":%u,\"startedAt\":\"%llu\",\"finishedAt\":\"%llu\"}\n",
+                      "{\"version\":1,\"pid\":%d,\"code\":%u,\"oomKills\":%u,\"startedAt\":\"%llu\",\"finishedAt\":\"%llu\"}",
                       p->pid, p->code, p->oom_kills, (unsigned long long)p->started_at,
                       (unsigned long long)p->finished_at);
-  if (snprintf(path, sizeof path, "%s.tmp", p->exit_path) >= (int)sizeof path) return;
-  AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return;
-  if (write(fd, text, (size_t)size) == size) rename(path, p->exit_path);
-  else unlink(path);
+  text[size] = ' ';
+  text[sizeof text - 1] = '\n';
+  (void)!pwrite(p->exit_file, text, sizeof text, 0);
 }
 
 static void process_exited(struct process *p, int status) {
-  /* The child of a sandbox plan has done its work; it was never a process of the pod. */
-  if (p->kind == PLAN_SANDBOX && !p->paused) return process_forget(p);
+  /* The child of a plan that only prepares something has done its work; it was never a process of the pod. */
+  if (p->finished) return process_forget(p);
   p->code = WIFSIGNALED(status) ? 128u + (uint32_t)WTERMSIG(status) : (uint32_t)WEXITSTATUS(status);
   p->finished_at = clock_ns(CLOCK_REALTIME);
   p->state = EXITED;
@@ -161,6 +162,7 @@ static void start_failed(struct process *p) {
 
 static void started(struct process *p) {
   p->state = RUNNING;
+  p->finished = p->report->complete == PLAN_FINISHED;
   p->started_at = clock_ns(CLOCK_REALTIME);
   struct connection *c = p->requester;
   if (c != NULL) send_started(c, p->request, p);
@@ -227,9 +229,6 @@ static bool read_status(struct process *p) {
     case STATUS_TERMINAL:
       if (fd >= 0) take_terminal(p, fd);
       fd = -1;
-      break;
-    case STATUS_PAUSED:
-      p->paused = true;
       break;
     default:
       break;

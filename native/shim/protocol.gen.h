@@ -34,53 +34,57 @@ enum operation {
   OP_MAKE_DIRECTORY = 1,
   OP_WRITE_FILE = 2,
   OP_OPEN = 3,
-  OP_ATTACH_DEVICE_PROGRAM = 4,
-  OP_STREAMS = 5,
-  OP_EXIT_RECORD = 6,
-  OP_CLONE = 7,
-  OP_JOIN_NAMESPACE = 8,
-  OP_JOIN_PROCESS = 9,
-  OP_UNSHARE = 10,
-  OP_HOLD = 11,
-  OP_SESSION_KEYRING = 12,
-  OP_DEATH_SIGNAL = 13,
-  OP_SESSION = 14,
-  OP_RLIMIT = 15,
-  OP_OOM_SCORE = 16,
-  OP_HOSTNAME = 17,
-  OP_DOMAINNAME = 18,
-  OP_SYSCTL = 19,
-  OP_LOOPBACK_UP = 20,
-  OP_PROPAGATION = 21,
-  OP_MOUNT = 22,
-  OP_OVERLAY = 23,
-  OP_OPEN_TREE = 24,
-  OP_OPEN_BENEATH = 25,
-  OP_ID_MAP = 26,
-  OP_MOUNT_ATTRIBUTES = 27,
-  OP_ATTACH = 28,
-  OP_ATTACH_IN = 29,
-  OP_ROOT = 30,
-  OP_DIRECTORY_IN = 31,
-  OP_DEVICE_IN = 32,
-  OP_LINK_IN = 33,
-  OP_MASK = 34,
-  OP_READ_ONLY = 35,
-  OP_PIVOT = 36,
-  OP_STANDARD_STREAMS = 37,
-  OP_TERMINAL = 38,
-  OP_UMASK = 39,
-  OP_WORKING_DIRECTORY = 40,
-  OP_BOUNDING_SET = 41,
-  OP_IDENTITY = 42,
-  OP_CAPABILITIES = 43,
-  OP_NO_NEW_PRIVILEGES = 44,
-  OP_SECCOMP = 45,
-  OP_CLOSE_DESCRIPTORS = 46,
-  OP_EXECUTE = 47,
-  OP_PAUSE = 48,
-  OP_FINISH = 49,
-  OP_COUNT = 50,
+  OP_WRITE_SLOT = 4,
+  OP_ATTACH_DEVICE_PROGRAM = 5,
+  OP_STREAMS = 6,
+  OP_EXIT_RECORD = 7,
+  OP_CLONE = 8,
+  OP_CHILDREN_NAMESPACE = 9,
+  OP_JOIN_NAMESPACE = 10,
+  OP_JOIN_PROCESS = 11,
+  OP_UNSHARE = 12,
+  OP_HOLD = 13,
+  OP_SESSION_KEYRING = 14,
+  OP_DEATH_SIGNAL = 15,
+  OP_SESSION = 16,
+  OP_RLIMIT = 17,
+  OP_OOM_SCORE = 18,
+  OP_HOSTNAME = 19,
+  OP_DOMAINNAME = 20,
+  OP_SYSCTL = 21,
+  OP_LOOPBACK_UP = 22,
+  OP_PROPAGATION = 23,
+  OP_MOUNT = 24,
+  OP_OVERLAY = 25,
+  OP_OPEN_TREE = 26,
+  OP_OPEN_BENEATH = 27,
+  OP_ID_MAP = 28,
+  OP_MOUNT_ATTRIBUTES = 29,
+  OP_ENTER_DIRECTORY = 30,
+  OP_ATTACH = 31,
+  OP_ATTACH_IN = 32,
+  OP_ROOT = 33,
+  OP_DIRECTORY_IN = 34,
+  OP_DEVICE_IN = 35,
+  OP_LINK_IN = 36,
+  OP_MASK = 37,
+  OP_READ_ONLY = 38,
+  OP_PIVOT = 39,
+  OP_STANDARD_STREAMS = 40,
+  OP_TERMINAL = 41,
+  OP_UMASK = 42,
+  OP_WORKING_DIRECTORY = 43,
+  OP_BOUNDING_SET = 44,
+  OP_IDENTITY = 45,
+  OP_CAPABILITIES = 46,
+  OP_NO_NEW_PRIVILEGES = 47,
+  OP_SECCOMP = 48,
+  OP_CLOSE_DESCRIPTORS = 49,
+  OP_FIND_PROGRAM = 50,
+  OP_EXECUTE = 51,
+  OP_EXECUTE_PROGRAM = 52,
+  OP_FINISH = 53,
+  OP_COUNT = 54,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -103,14 +107,22 @@ struct op_open {
   int32_t out;
 };
 
+/* write at once to a control file that was opened before the root changed */
+struct op_write_slot {
+  int32_t file;
+  const char *data;
+  uint32_t flags;
+};
+
 /* bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE) */
 struct op_attach_device_program {
   int32_t cgroup;
   int32_t program;
 };
 
-/* opens the CRI log, makes the pipes; the child's ends go to the slots */
+/* opens the CRI log (below its directory, through no link), makes the pipes; the child's ends go to the slots */
 struct op_streams {
+  const char *directory;
   const char *log;
   uint32_t line_limit;
   uint32_t stdin_;
@@ -134,6 +146,11 @@ struct op_clone {
   int32_t cgroup;
   const char *uid_map;
   const char *gid_map;
+};
+
+/* setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards */
+struct op_children_namespace {
+  int32_t namespace;
 };
 
 /* setns */
@@ -165,7 +182,7 @@ struct op_session_keyring {
   uint32_t flags;
 };
 
-/* prctl(PR_SET_PDEATHSIG), then checks that the parent still lives */
+/* prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim */
 struct op_death_signal {
   uint32_t signal_number;
 };
@@ -254,6 +271,11 @@ struct op_mount_attributes {
   uint64_t clear;
   uint64_t propagation;
   uint32_t flags;
+};
+
+/* chdir to a host path: a mount point that another identity could not walk to */
+struct op_enter_directory {
+  const char *path;
 };
 
 /* move_mount to a host path of this mount namespace */
@@ -383,8 +405,21 @@ struct op_close_descriptors {
   uint32_t from;
 };
 
-/* execve, with a search of PATH where the name has no slash */
+/* searches PATH where the name has no slash; before the last filter, which may not allow it */
+struct op_find_program {
+  const char *file;
+  const char *path;
+};
+
+/* execve of what was found */
 struct op_execute {
+  struct str_list argv;
+  struct str_list env;
+};
+
+/* execveat of a descriptor */
+struct op_execute_program {
+  int32_t program;
   struct str_list argv;
   struct str_list env;
 };
@@ -393,10 +428,12 @@ struct runner;
 int run_make_directory(struct runner *r, const struct op_make_directory *a);
 int run_write_file(struct runner *r, const struct op_write_file *a);
 int run_open(struct runner *r, const struct op_open *a);
+int run_write_slot(struct runner *r, const struct op_write_slot *a);
 int run_attach_device_program(struct runner *r, const struct op_attach_device_program *a);
 int run_streams(struct runner *r, const struct op_streams *a);
 int run_exit_record(struct runner *r, const struct op_exit_record *a);
 int run_clone(struct runner *r, const struct op_clone *a);
+int run_children_namespace(struct runner *r, const struct op_children_namespace *a);
 int run_join_namespace(struct runner *r, const struct op_join_namespace *a);
 int run_join_process(struct runner *r, const struct op_join_process *a);
 int run_unshare(struct runner *r, const struct op_unshare *a);
@@ -417,6 +454,7 @@ int run_open_tree(struct runner *r, const struct op_open_tree *a);
 int run_open_beneath(struct runner *r, const struct op_open_beneath *a);
 int run_id_map(struct runner *r, const struct op_id_map *a);
 int run_mount_attributes(struct runner *r, const struct op_mount_attributes *a);
+int run_enter_directory(struct runner *r, const struct op_enter_directory *a);
 int run_attach(struct runner *r, const struct op_attach *a);
 int run_attach_in(struct runner *r, const struct op_attach_in *a);
 int run_root(struct runner *r, const struct op_root *a);
@@ -436,8 +474,9 @@ int run_capabilities(struct runner *r, const struct op_capabilities *a);
 int run_no_new_privileges(struct runner *r);
 int run_seccomp(struct runner *r, const struct op_seccomp *a);
 int run_close_descriptors(struct runner *r, const struct op_close_descriptors *a);
+int run_find_program(struct runner *r, const struct op_find_program *a);
 int run_execute(struct runner *r, const struct op_execute *a);
-int run_pause(struct runner *r);
+int run_execute_program(struct runner *r, const struct op_execute_program *a);
 int run_finish(struct runner *r);
 
 static inline const char *operation_name(unsigned code) {
@@ -445,52 +484,56 @@ static inline const char *operation_name(unsigned code) {
     case 1: return "make-directory";
     case 2: return "write-file";
     case 3: return "open";
-    case 4: return "attach-device-program";
-    case 5: return "streams";
-    case 6: return "exit-record";
-    case 7: return "clone";
-    case 8: return "join-namespace";
-    case 9: return "join-process";
-    case 10: return "unshare";
-    case 11: return "hold";
-    case 12: return "session-keyring";
-    case 13: return "death-signal";
-    case 14: return "session";
-    case 15: return "rlimit";
-    case 16: return "oom-score";
-    case 17: return "hostname";
-    case 18: return "domainname";
-    case 19: return "sysctl";
-    case 20: return "loopback-up";
-    case 21: return "propagation";
-    case 22: return "mount";
-    case 23: return "overlay";
-    case 24: return "open-tree";
-    case 25: return "open-beneath";
-    case 26: return "id-map";
-    case 27: return "mount-attributes";
-    case 28: return "attach";
-    case 29: return "attach-in";
-    case 30: return "root";
-    case 31: return "directory-in";
-    case 32: return "device-in";
-    case 33: return "link-in";
-    case 34: return "mask";
-    case 35: return "read-only";
-    case 36: return "pivot";
-    case 37: return "standard-streams";
-    case 38: return "terminal";
-    case 39: return "umask";
-    case 40: return "working-directory";
-    case 41: return "bounding-set";
-    case 42: return "identity";
-    case 43: return "capabilities";
-    case 44: return "no-new-privileges";
-    case 45: return "seccomp";
-    case 46: return "close-descriptors";
-    case 47: return "execute";
-    case 48: return "pause";
-    case 49: return "finish";
+    case 4: return "write-slot";
+    case 5: return "attach-device-program";
+    case 6: return "streams";
+    case 7: return "exit-record";
+    case 8: return "clone";
+    case 9: return "children-namespace";
+    case 10: return "join-namespace";
+    case 11: return "join-process";
+    case 12: return "unshare";
+    case 13: return "hold";
+    case 14: return "session-keyring";
+    case 15: return "death-signal";
+    case 16: return "session";
+    case 17: return "rlimit";
+    case 18: return "oom-score";
+    case 19: return "hostname";
+    case 20: return "domainname";
+    case 21: return "sysctl";
+    case 22: return "loopback-up";
+    case 23: return "propagation";
+    case 24: return "mount";
+    case 25: return "overlay";
+    case 26: return "open-tree";
+    case 27: return "open-beneath";
+    case 28: return "id-map";
+    case 29: return "mount-attributes";
+    case 30: return "enter-directory";
+    case 31: return "attach";
+    case 32: return "attach-in";
+    case 33: return "root";
+    case 34: return "directory-in";
+    case 35: return "device-in";
+    case 36: return "link-in";
+    case 37: return "mask";
+    case 38: return "read-only";
+    case 39: return "pivot";
+    case 40: return "standard-streams";
+    case 41: return "terminal";
+    case 42: return "umask";
+    case 43: return "working-directory";
+    case 44: return "bounding-set";
+    case 45: return "identity";
+    case 46: return "capabilities";
+    case 47: return "no-new-privileges";
+    case 48: return "seccomp";
+    case 49: return "close-descriptors";
+    case 50: return "find-program";
+    case 51: return "execute";
+    case 52: return "execute-program";
+    case 53: return "finish";
     default: return "unknown";
   }
 }
@@ -514,215 +557,239 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_open(r, &a);
     }
     case 4: {
+      struct op_write_slot a;
+      if (!(read_i32(in, &a.file) && read_str(in, &a.data) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
+      return run_write_slot(r, &a);
+    }
+    case 5: {
       struct op_attach_device_program a;
       if (!(read_i32(in, &a.cgroup) && read_i32(in, &a.program) && reader_done(in))) return -EBADMSG;
       return run_attach_device_program(r, &a);
     }
-    case 5: {
+    case 6: {
       struct op_streams a;
-      if (!(read_str(in, &a.log) && read_u32(in, &a.line_limit) && read_u32(in, &a.stdin_) && read_u32(in, &a.terminal) && read_i32(in, &a.in_slot) && read_i32(in, &a.out_slot) && read_i32(in, &a.err_slot) && reader_done(in))) return -EBADMSG;
+      if (!(read_str(in, &a.directory) && read_str(in, &a.log) && read_u32(in, &a.line_limit) && read_u32(in, &a.stdin_) && read_u32(in, &a.terminal) && read_i32(in, &a.in_slot) && read_i32(in, &a.out_slot) && read_i32(in, &a.err_slot) && reader_done(in))) return -EBADMSG;
       return run_streams(r, &a);
     }
-    case 6: {
+    case 7: {
       struct op_exit_record a;
       if (!(read_str(in, &a.path) && read_str(in, &a.oom_file) && read_str(in, &a.oom_key) && read_str(in, &a.kill_file) && reader_done(in))) return -EBADMSG;
       return run_exit_record(r, &a);
     }
-    case 7: {
+    case 8: {
       struct op_clone a;
       if (!(read_u64(in, &a.flags) && read_i32(in, &a.cgroup) && read_str(in, &a.uid_map) && read_str(in, &a.gid_map) && reader_done(in))) return -EBADMSG;
       return run_clone(r, &a);
     }
-    case 8: {
+    case 9: {
+      struct op_children_namespace a;
+      if (!(read_i32(in, &a.namespace) && reader_done(in))) return -EBADMSG;
+      return run_children_namespace(r, &a);
+    }
+    case 10: {
       struct op_join_namespace a;
       if (!(read_i32(in, &a.namespace) && read_u32(in, &a.kind) && reader_done(in))) return -EBADMSG;
       return run_join_namespace(r, &a);
     }
-    case 9: {
+    case 11: {
       struct op_join_process a;
       if (!(read_i32(in, &a.pidfd) && read_u32(in, &a.kinds) && reader_done(in))) return -EBADMSG;
       return run_join_process(r, &a);
     }
-    case 10: {
+    case 12: {
       struct op_unshare a;
       if (!(read_u32(in, &a.kinds) && reader_done(in))) return -EBADMSG;
       return run_unshare(r, &a);
     }
-    case 11: {
+    case 13: {
       struct op_hold a;
       if (!(read_i32(in, &a.source) && read_u32(in, &a.pod) && reader_done(in))) return -EBADMSG;
       return run_hold(r, &a);
     }
-    case 12: {
+    case 14: {
       struct op_session_keyring a;
       if (!(read_str(in, &a.name) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_session_keyring(r, &a);
     }
-    case 13: {
+    case 15: {
       struct op_death_signal a;
       if (!(read_u32(in, &a.signal_number) && reader_done(in))) return -EBADMSG;
       return run_death_signal(r, &a);
     }
-    case 14: return reader_done(in) ? run_session(r) : -EBADMSG;
-    case 15: {
+    case 16: return reader_done(in) ? run_session(r) : -EBADMSG;
+    case 17: {
       struct op_rlimit a;
       if (!(read_u32(in, &a.resource) && read_u64(in, &a.soft) && read_u64(in, &a.hard) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_rlimit(r, &a);
     }
-    case 16: {
+    case 18: {
       struct op_oom_score a;
       if (!(read_i32(in, &a.value) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_oom_score(r, &a);
     }
-    case 17: {
+    case 19: {
       struct op_hostname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_hostname(r, &a);
     }
-    case 18: {
+    case 20: {
       struct op_domainname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_domainname(r, &a);
     }
-    case 19: {
+    case 21: {
       struct op_sysctl a;
       if (!(read_str(in, &a.key) && read_str(in, &a.value) && reader_done(in))) return -EBADMSG;
       return run_sysctl(r, &a);
     }
-    case 20: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
-    case 21: {
+    case 22: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
+    case 23: {
       struct op_propagation a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_propagation(r, &a);
     }
-    case 22: {
+    case 24: {
       struct op_mount a;
       if (!(read_str(in, &a.type) && read_strs(in, &a.options) && read_u32(in, &a.attributes) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_mount(r, &a);
     }
-    case 23: {
+    case 25: {
       struct op_overlay a;
       if (!(read_strs(in, &a.lower) && read_str(in, &a.upper) && read_str(in, &a.work) && read_strs(in, &a.options) && read_str(in, &a.staging) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_overlay(r, &a);
     }
-    case 24: {
+    case 26: {
       struct op_open_tree a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.flags) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_tree(r, &a);
     }
-    case 25: {
+    case 27: {
       struct op_open_beneath a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.open) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_beneath(r, &a);
     }
-    case 26: {
+    case 28: {
       struct op_id_map a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.namespace) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_id_map(r, &a);
     }
-    case 27: {
+    case 29: {
       struct op_mount_attributes a;
       if (!(read_i32(in, &a.tree) && read_u64(in, &a.set) && read_u64(in, &a.clear) && read_u64(in, &a.propagation) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_mount_attributes(r, &a);
     }
-    case 28: {
+    case 30: {
+      struct op_enter_directory a;
+      if (!(read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
+      return run_enter_directory(r, &a);
+    }
+    case 31: {
       struct op_attach a;
       if (!(read_i32(in, &a.tree) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_attach(r, &a);
     }
-    case 29: {
+    case 32: {
       struct op_attach_in a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_attach_in(r, &a);
     }
-    case 30: {
+    case 33: {
       struct op_root a;
       if (!(read_str(in, &a.path) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_root(r, &a);
     }
-    case 31: {
+    case 34: {
       struct op_directory_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_directory_in(r, &a);
     }
-    case 32: {
+    case 35: {
       struct op_device_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.major) && read_u32(in, &a.minor) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_device_in(r, &a);
     }
-    case 33: {
+    case 36: {
       struct op_link_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.target) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_link_in(r, &a);
     }
-    case 34: {
+    case 37: {
       struct op_mask a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_i32(in, &a.empty) && read_i32(in, &a.null_slot) && reader_done(in))) return -EBADMSG;
       return run_mask(r, &a);
     }
-    case 35: {
+    case 38: {
       struct op_read_only a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_read_only(r, &a);
     }
-    case 36: {
+    case 39: {
       struct op_pivot a;
       if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
       return run_pivot(r, &a);
     }
-    case 37: {
+    case 40: {
       struct op_standard_streams a;
       if (!(read_i32(in, &a.stdin_) && read_i32(in, &a.stdout_) && read_i32(in, &a.stderr_) && read_i32(in, &a.uid) && reader_done(in))) return -EBADMSG;
       return run_standard_streams(r, &a);
     }
-    case 38: {
+    case 41: {
       struct op_terminal a;
       if (!(read_u32(in, &a.rows) && read_u32(in, &a.columns) && read_u32(in, &a.uid) && read_i32(in, &a.gid) && read_i32(in, &a.root) && read_u32(in, &a.console) && reader_done(in))) return -EBADMSG;
       return run_terminal(r, &a);
     }
-    case 39: {
+    case 42: {
       struct op_umask a;
       if (!(read_u32(in, &a.mask) && reader_done(in))) return -EBADMSG;
       return run_umask(r, &a);
     }
-    case 40: {
+    case 43: {
       struct op_working_directory a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_working_directory(r, &a);
     }
-    case 41: {
+    case 44: {
       struct op_bounding_set a;
       if (!(read_u64(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_bounding_set(r, &a);
     }
-    case 42: {
+    case 45: {
       struct op_identity a;
       if (!(read_u32(in, &a.uid) && read_u32(in, &a.gid) && read_u32s(in, &a.groups) && read_u32(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_identity(r, &a);
     }
-    case 43: {
+    case 46: {
       struct op_capabilities a;
       if (!(read_u64(in, &a.effective) && read_u64(in, &a.permitted) && read_u64(in, &a.inheritable) && read_u64(in, &a.ambient) && reader_done(in))) return -EBADMSG;
       return run_capabilities(r, &a);
     }
-    case 44: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
-    case 45: {
+    case 47: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
+    case 48: {
       struct op_seccomp a;
       if (!(read_u32(in, &a.flags) && read_bytes(in, &a.filter) && reader_done(in))) return -EBADMSG;
       return run_seccomp(r, &a);
     }
-    case 46: {
+    case 49: {
       struct op_close_descriptors a;
       if (!(read_u32(in, &a.from) && reader_done(in))) return -EBADMSG;
       return run_close_descriptors(r, &a);
     }
-    case 47: {
+    case 50: {
+      struct op_find_program a;
+      if (!(read_str(in, &a.file) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
+      return run_find_program(r, &a);
+    }
+    case 51: {
       struct op_execute a;
       if (!(read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute(r, &a);
     }
-    case 48: return reader_done(in) ? run_pause(r) : -EBADMSG;
-    case 49: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 52: {
+      struct op_execute_program a;
+      if (!(read_i32(in, &a.program) && read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
+      return run_execute_program(r, &a);
+    }
+    case 53: return reader_done(in) ? run_finish(r) : -EBADMSG;
     default: return -EBADMSG;
   }
 }

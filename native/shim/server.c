@@ -1,5 +1,6 @@
 /* The shim's end of the conversation: a SEQPACKET socket with mode 0600 whose peer must be root. */
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -89,7 +90,7 @@ static void put_times(struct writer *w, const struct report *report, uint32_t co
 void send_started(struct connection *c, uint32_t request, const struct process *p) {
   const struct report *report = p->report;
   struct writer w = begin(MSG_STARTED, request);
-  put_u32(&w, p->kind == PLAN_SANDBOX && !p->paused ? 0 : (uint32_t)p->pid);
+  put_u32(&w, p->finished ? 0 : (uint32_t)p->pid);
   put_u64(&w, p->started_at);
   put_times(&w, report, p->operation_count);
   put_u32(&w, report->warning_count * 2);
@@ -197,11 +198,12 @@ static int do_resize(struct process *p, struct reader *in) {
 
 static int do_reopen(struct process *p) {
   if (p->log_path == NULL) return 0;
-  int fd = log_open(p->log_path);
+  int fd = log_open(p->log_directory, p->log_path);
   if (fd < 0) return fd;
   if (p->log >= 0) close(p->log);
   p->log = fd;
   p->lost_error = 0;
+  p->torn = false;
   return 0;
 }
 
@@ -309,8 +311,15 @@ static void listener_ready(struct source *source, uint32_t events) {
 
 void server_start(const char *socket_path, int first) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(socket_path) >= sizeof address.sun_path) exit(2);
-  strcpy(address.sun_path, socket_path);
+  /* A socket's name has 107 bytes, a state directory may be deeper: the directory is named by a descriptor. */
+  const char *name = strrchr(socket_path, '/');
+  if (name == NULL || name == socket_path || (size_t)(name - socket_path) >= PATH_MAX) exit(2);
+  char directory[PATH_MAX];
+  memcpy(directory, socket_path, (size_t)(name - socket_path));
+  directory[name - socket_path] = 0;
+  AUTO_CLOSE int parent = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d%s", parent, name);
+  if (parent < 0 || (size_t)length >= sizeof address.sun_path) exit(2);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   /* The mode is right from the first moment: bind() applies the umask. */
   mode_t before = umask(0177);
@@ -324,3 +333,9 @@ void server_start(const char *socket_path, int first) {
 }
 
 void server_stop(void) { unlink(listening_on); }
+
+void server_close_in_child(void) {
+  close_fd(&listener.fd);
+  for (const struct connection *c = connections; c != NULL; c = c->next) close_fd(&c->source.fd);
+  loop_close_in_child();
+}

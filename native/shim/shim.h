@@ -10,6 +10,7 @@
 #include "protocol.gen.h"
 
 #define NAME_LIMIT 80
+#define EXIT_RECORD_SIZE 256
 
 static inline void close_fd(const int *fd) {
   if (*fd >= 0) close(*fd);
@@ -31,7 +32,7 @@ static inline uint64_t clock_ns(clockid_t clock) {
  * failed. Shared memory, so that reporting costs no system call. */
 struct report {
   volatile int32_t current;    /* operation under way */
-  volatile int32_t complete;   /* 1 just before exec, finish or pause */
+  volatile int32_t complete;   /* set just before the end: PLAN_FINISHED or PLAN_EXECUTED */
   volatile int32_t error;      /* errno of the operation that failed, 0 none */
   uint32_t warning_count;
   struct {
@@ -42,6 +43,8 @@ struct report {
   uint64_t begun;              /* CLOCK_MONOTONIC, ns */
   uint32_t times[];            /* microseconds from begun to the end of each operation */
 };
+
+enum plan_end { PLAN_FINISHED = 1, PLAN_EXECUTED = 2 };
 
 struct plan {
   uint8_t *data;               /* mapped memory file */
@@ -61,11 +64,13 @@ struct runner {
   int status;                  /* the child's end of the status socket */
   bool child;
   bool left;                   /* a clone has taken over the list */
+  int home;                    /* the shim's own PID namespace while its children are born elsewhere */
   int empty_tree;              /* see mask */
+  char *program;               /* what find-program found */
   struct process *process;     /* in the shim only */
 };
 
-enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_PAUSED = 4 };
+enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3 };
 struct status_message {
   uint32_t type;
   uint32_t value;
@@ -122,7 +127,7 @@ struct process {
   uint32_t code;
   uint32_t oom_kills;
   bool exited_early;           /* reaped before its start was reported */
-  bool paused;                 /* a sandbox plan that ended in `pause`, not in `finish` */
+  bool finished;               /* a plan that only prepared something: no process stays */
   int wait_status;
   /* starting */
   struct source status;
@@ -137,14 +142,16 @@ struct process {
   struct stream out;
   struct stream err;
   int log;
-  char *log_path;
+  int log_directory;
+  char *log_path;              /* below it */
   uint32_t line_limit;
   uint64_t lost;
   int lost_error;
+  bool torn;                   /* the last line in the log lacks its end */
   int stdin_write;
   int terminal;                /* pty master */
   /* exit record */
-  char *exit_path;
+  int exit_file;
   char *oom_file;
   char *oom_key;
   char *kill_file;
@@ -166,13 +173,14 @@ void stream_open(struct stream *s, struct process *p, const char *label, int fd)
 /* Reads what is there without waiting; at the end of the stream closes it. */
 void stream_drain(struct stream *s);
 void stream_close(struct stream *s);
-int log_open(const char *path);
+int log_open(int directory, const char *path);
 
 /* --- server (server.c) -------------------------------------------------------------------------------------- */
 
 struct connection;
 void server_start(const char *socket_path, int first);
 void server_stop(void);
+void server_close_in_child(void);
 void send_started(struct connection *c, uint32_t request, const struct process *p);
 void send_failed(struct connection *c, uint32_t request, const struct report *report, uint32_t count, int signal);
 void send_refused(struct connection *c, uint32_t request, int error, const char *detail);
@@ -183,6 +191,7 @@ void send_log_lost(const struct process *p);
 
 void watch(struct source *s, uint32_t events);
 void unwatch(struct source *s);
+void loop_close_in_child(void);
 /* Defers free() to the end of the current round of events, which may still point at it. */
 void free_later(void *memory);
 extern const char *sandbox_name;

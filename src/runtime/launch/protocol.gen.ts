@@ -17,14 +17,18 @@ export type Operation =
   | { readonly op: 'write-file'; readonly path: string; readonly data: string; readonly flags: number }
   /** open of a host path with O_CLOEXEC */
   | { readonly op: 'open'; readonly path: string; readonly open: number; readonly out: number }
+  /** write at once to a control file that was opened before the root changed */
+  | { readonly op: 'write-slot'; readonly file: number; readonly data: string; readonly flags: number }
   /** bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE) */
   | { readonly op: 'attach-device-program'; readonly cgroup: number; readonly program: number }
-  /** opens the CRI log, makes the pipes; the child's ends go to the slots */
-  | { readonly op: 'streams'; readonly log: string; readonly lineLimit: number; readonly stdin: number; readonly terminal: number; readonly inSlot: number; readonly outSlot: number; readonly errSlot: number }
+  /** opens the CRI log (below its directory, through no link), makes the pipes; the child's ends go to the slots */
+  | { readonly op: 'streams'; readonly directory: string; readonly log: string; readonly lineLimit: number; readonly stdin: number; readonly terminal: number; readonly inSlot: number; readonly outSlot: number; readonly errSlot: number }
   /** where the exit is recorded, which counter tells an OOM kill, which cgroup.kill ends what is left */
   | { readonly op: 'exit-record'; readonly path: string; readonly oomFile: string; readonly oomKey: string; readonly killFile: string }
   /** clone3; the list goes on in the child, the parent writes the id maps first */
   | { readonly op: 'clone'; readonly flags: bigint | number; readonly cgroup: number; readonly uidMap: string; readonly gidMap: string }
+  /** setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards */
+  | { readonly op: 'children-namespace'; readonly namespace: number }
   /** setns */
   | { readonly op: 'join-namespace'; readonly namespace: number; readonly kind: number }
   /** one setns of a pidfd with all namespaces of a process (Linux 5.8) */
@@ -35,7 +39,7 @@ export type Operation =
   | { readonly op: 'hold'; readonly source: number; readonly pod: number }
   /** keyctl(KEYCTL_JOIN_SESSION_KEYRING) */
   | { readonly op: 'session-keyring'; readonly name: string; readonly flags: number }
-  /** prctl(PR_SET_PDEATHSIG), then checks that the parent still lives */
+  /** prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim */
   | { readonly op: 'death-signal'; readonly signal: number }
   /** setsid */
   | { readonly op: 'session' }
@@ -65,6 +69,8 @@ export type Operation =
   | { readonly op: 'id-map'; readonly tree: number; readonly namespace: number; readonly flags: number }
   /** mount_setattr */
   | { readonly op: 'mount-attributes'; readonly tree: number; readonly set: bigint | number; readonly clear: bigint | number; readonly propagation: bigint | number; readonly flags: number }
+  /** chdir to a host path: a mount point that another identity could not walk to */
+  | { readonly op: 'enter-directory'; readonly path: string }
   /** move_mount to a host path of this mount namespace */
   | { readonly op: 'attach'; readonly tree: number; readonly path: string }
   /** move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one */
@@ -103,10 +109,12 @@ export type Operation =
   | { readonly op: 'seccomp'; readonly flags: number; readonly filter: Uint8Array }
   /** close_range(…, CLOSE_RANGE_CLOEXEC) */
   | { readonly op: 'close-descriptors'; readonly from: number }
-  /** execve, with a search of PATH where the name has no slash */
+  /** searches PATH where the name has no slash; before the last filter, which may not allow it */
+  | { readonly op: 'find-program'; readonly file: string; readonly path: string }
+  /** execve of what was found */
   | { readonly op: 'execute'; readonly argv: readonly string[]; readonly env: readonly string[] }
-  /** PID 1 of a shared PID namespace: reaps until it is killed */
-  | { readonly op: 'pause' }
+  /** execveat of a descriptor */
+  | { readonly op: 'execute-program'; readonly program: number; readonly argv: readonly string[]; readonly env: readonly string[] }
   /** the child has nothing more to do and leaves */
   | { readonly op: 'finish' }
 ;
@@ -124,52 +132,56 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'make-directory': { code: 1, side: 'any', doc: "mkdir of a host path; one that exists is fine", fields: [["path","str"],["mode","u32"]] },
   'write-file': { code: 2, side: 'any', doc: "open, write at once, close: a control file of cgroupfs or procfs", fields: [["path","str"],["data","str"],["flags","u32"]] },
   'open': { code: 3, side: 'any', doc: "open of a host path with O_CLOEXEC", fields: [["path","str"],["open","u32"],["out","out"]] },
-  'attach-device-program': { code: 4, side: 'shim', doc: "bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)", fields: [["cgroup","slot"],["program","slot"]] },
-  'streams': { code: 5, side: 'shim', doc: "opens the CRI log, makes the pipes; the child's ends go to the slots", fields: [["log","str"],["lineLimit","u32"],["stdin","u32"],["terminal","u32"],["inSlot","out"],["outSlot","out"],["errSlot","out"]] },
-  'exit-record': { code: 6, side: 'shim', doc: "where the exit is recorded, which counter tells an OOM kill, which cgroup.kill ends what is left", fields: [["path","str"],["oomFile","str"],["oomKey","str"],["killFile","str"]] },
-  'clone': { code: 7, side: 'any', doc: "clone3; the list goes on in the child, the parent writes the id maps first", fields: [["flags","u64"],["cgroup","slot"],["uidMap","str"],["gidMap","str"]] },
-  'join-namespace': { code: 8, side: 'child', doc: "setns", fields: [["namespace","slot"],["kind","u32"]] },
-  'join-process': { code: 9, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
-  'unshare': { code: 10, side: 'child', doc: "unshare", fields: [["kinds","u32"]] },
-  'hold': { code: 11, side: 'child', doc: "passes a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },
-  'session-keyring': { code: 12, side: 'child', doc: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", fields: [["name","str"],["flags","u32"]] },
-  'death-signal': { code: 13, side: 'child', doc: "prctl(PR_SET_PDEATHSIG), then checks that the parent still lives", fields: [["signal","u32"]] },
-  'session': { code: 14, side: 'child', doc: "setsid", fields: [] },
-  'rlimit': { code: 15, side: 'child', doc: "setrlimit", fields: [["resource","u32"],["soft","u64"],["hard","u64"],["flags","u32"]] },
-  'oom-score': { code: 16, side: 'child', doc: "/proc/self/oom_score_adj", fields: [["value","i32"],["flags","u32"]] },
-  'hostname': { code: 17, side: 'child', doc: "sethostname", fields: [["name","str"]] },
-  'domainname': { code: 18, side: 'child', doc: "setdomainname", fields: [["name","str"]] },
-  'sysctl': { code: 19, side: 'child', doc: "writes /proc/sys/<key> after checking that /proc is procfs", fields: [["key","str"],["value","str"]] },
-  'loopback-up': { code: 20, side: 'child', doc: "brings lo up", fields: [] },
-  'propagation': { code: 21, side: 'child', doc: "mount(2) that only changes propagation", fields: [["path","str"],["flags","u32"]] },
-  'mount': { code: 22, side: 'child', doc: "fsopen, fsconfig, fsmount: a file system that is not attached yet", fields: [["type","str"],["options","strs"],["attributes","u32"],["out","out"]] },
-  'overlay': { code: 23, side: 'child', doc: "an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot", fields: [["lower","strs"],["upper","str"],["work","str"],["options","strs"],["staging","str"],["out","out"]] },
-  'open-tree': { code: 24, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
-  'open-beneath': { code: 25, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
-  'id-map': { code: 26, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
-  'mount-attributes': { code: 27, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
-  'attach': { code: 28, side: 'child', doc: "move_mount to a host path of this mount namespace", fields: [["tree","slot"],["path","str"]] },
-  'attach-in': { code: 29, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
-  'root': { code: 30, side: 'child', doc: "opens the attached root: the slot that paths inside it start from", fields: [["path","str"],["out","out"]] },
-  'directory-in': { code: 31, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
-  'device-in': { code: 32, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
-  'link-in': { code: 33, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
-  'mask': { code: 34, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
-  'read-only': { code: 35, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
-  'pivot': { code: 36, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
-  'standard-streams': { code: 37, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
-  'terminal': { code: 38, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
-  'umask': { code: 39, side: 'child', doc: "umask", fields: [["mask","u32"]] },
-  'working-directory': { code: 40, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
-  'bounding-set': { code: 41, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
-  'identity': { code: 42, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
-  'capabilities': { code: 43, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
-  'no-new-privileges': { code: 44, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
-  'seccomp': { code: 45, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
-  'close-descriptors': { code: 46, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
-  'execute': { code: 47, side: 'child', doc: "execve, with a search of PATH where the name has no slash", fields: [["argv","strs"],["env","strs"]] },
-  'pause': { code: 48, side: 'child', doc: "PID 1 of a shared PID namespace: reaps until it is killed", fields: [] },
-  'finish': { code: 49, side: 'child', doc: "the child has nothing more to do and leaves", fields: [] },
+  'write-slot': { code: 4, side: 'child', doc: "write at once to a control file that was opened before the root changed", fields: [["file","slot"],["data","str"],["flags","u32"]] },
+  'attach-device-program': { code: 5, side: 'shim', doc: "bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)", fields: [["cgroup","slot"],["program","slot"]] },
+  'streams': { code: 6, side: 'shim', doc: "opens the CRI log (below its directory, through no link), makes the pipes; the child's ends go to the slots", fields: [["directory","str"],["log","str"],["lineLimit","u32"],["stdin","u32"],["terminal","u32"],["inSlot","out"],["outSlot","out"],["errSlot","out"]] },
+  'exit-record': { code: 7, side: 'shim', doc: "where the exit is recorded, which counter tells an OOM kill, which cgroup.kill ends what is left", fields: [["path","str"],["oomFile","str"],["oomKey","str"],["killFile","str"]] },
+  'clone': { code: 8, side: 'any', doc: "clone3; the list goes on in the child, the parent writes the id maps first", fields: [["flags","u64"],["cgroup","slot"],["uidMap","str"],["gidMap","str"]] },
+  'children-namespace': { code: 9, side: 'shim', doc: "setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards", fields: [["namespace","slot"]] },
+  'join-namespace': { code: 10, side: 'child', doc: "setns", fields: [["namespace","slot"],["kind","u32"]] },
+  'join-process': { code: 11, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
+  'unshare': { code: 12, side: 'child', doc: "unshare", fields: [["kinds","u32"]] },
+  'hold': { code: 13, side: 'child', doc: "passes a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },
+  'session-keyring': { code: 14, side: 'child', doc: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", fields: [["name","str"],["flags","u32"]] },
+  'death-signal': { code: 15, side: 'child', doc: "prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim", fields: [["signal","u32"]] },
+  'session': { code: 16, side: 'child', doc: "setsid", fields: [] },
+  'rlimit': { code: 17, side: 'child', doc: "setrlimit", fields: [["resource","u32"],["soft","u64"],["hard","u64"],["flags","u32"]] },
+  'oom-score': { code: 18, side: 'child', doc: "/proc/self/oom_score_adj", fields: [["value","i32"],["flags","u32"]] },
+  'hostname': { code: 19, side: 'child', doc: "sethostname", fields: [["name","str"]] },
+  'domainname': { code: 20, side: 'child', doc: "setdomainname", fields: [["name","str"]] },
+  'sysctl': { code: 21, side: 'child', doc: "writes /proc/sys/<key> after checking that /proc is procfs", fields: [["key","str"],["value","str"]] },
+  'loopback-up': { code: 22, side: 'child', doc: "brings lo up", fields: [] },
+  'propagation': { code: 23, side: 'child', doc: "mount(2) that only changes propagation", fields: [["path","str"],["flags","u32"]] },
+  'mount': { code: 24, side: 'child', doc: "fsopen, fsconfig, fsmount: a file system that is not attached yet", fields: [["type","str"],["options","strs"],["attributes","u32"],["out","out"]] },
+  'overlay': { code: 25, side: 'child', doc: "an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot", fields: [["lower","strs"],["upper","str"],["work","str"],["options","strs"],["staging","str"],["out","out"]] },
+  'open-tree': { code: 26, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
+  'open-beneath': { code: 27, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
+  'id-map': { code: 28, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
+  'mount-attributes': { code: 29, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
+  'enter-directory': { code: 30, side: 'child', doc: "chdir to a host path: a mount point that another identity could not walk to", fields: [["path","str"]] },
+  'attach': { code: 31, side: 'child', doc: "move_mount to a host path of this mount namespace", fields: [["tree","slot"],["path","str"]] },
+  'attach-in': { code: 32, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
+  'root': { code: 33, side: 'child', doc: "opens the attached root: the slot that paths inside it start from", fields: [["path","str"],["out","out"]] },
+  'directory-in': { code: 34, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
+  'device-in': { code: 35, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
+  'link-in': { code: 36, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
+  'mask': { code: 37, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
+  'read-only': { code: 38, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
+  'pivot': { code: 39, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
+  'standard-streams': { code: 40, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
+  'terminal': { code: 41, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
+  'umask': { code: 42, side: 'child', doc: "umask", fields: [["mask","u32"]] },
+  'working-directory': { code: 43, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
+  'bounding-set': { code: 44, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
+  'identity': { code: 45, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
+  'capabilities': { code: 46, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
+  'no-new-privileges': { code: 47, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
+  'seccomp': { code: 48, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
+  'close-descriptors': { code: 49, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
+  'find-program': { code: 50, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
+  'execute': { code: 51, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
+  'execute-program': { code: 52, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
+  'finish': { code: 53, side: 'child', doc: "the child has nothing more to do and leaves", fields: [] },
 };
 
 export type Message =

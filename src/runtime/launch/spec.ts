@@ -1,0 +1,93 @@
+/**
+ * What a container is: the vocabulary of the OCI runtime specification 1.2 (config.json), the part that Linux containers
+ * here use. Names and meaning are the specification's, so that `nodelet oci` can take a config.json as it stands.
+ */
+export interface OciSpec {
+  readonly ociVersion: string;
+  readonly root: { readonly path: string; readonly readonly?: boolean };
+  readonly hostname?: string;
+  readonly domainname?: string;
+  readonly process: OciProcess;
+  readonly mounts: readonly OciMount[];
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly linux: OciLinux;
+}
+
+export interface OciProcess {
+  readonly terminal?: boolean;
+  readonly consoleSize?: { readonly height: number; readonly width: number };
+  readonly user: {
+    readonly uid: number;
+    readonly gid: number;
+    readonly umask?: number;
+    readonly additionalGids?: readonly number[];
+  };
+  readonly args: readonly string[];
+  /** NAME=value */
+  readonly env: readonly string[];
+  readonly cwd: string;
+  /** Names with CAP_. */
+  readonly capabilities?: OciCapabilities;
+  readonly rlimits?: readonly { readonly type: string; readonly soft: number; readonly hard: number }[];
+  readonly noNewPrivileges?: boolean;
+  readonly oomScoreAdj?: number;
+}
+
+export interface OciCapabilities {
+  readonly bounding?: readonly string[];
+  readonly effective?: readonly string[];
+  readonly permitted?: readonly string[];
+  readonly inheritable?: readonly string[];
+  readonly ambient?: readonly string[];
+}
+
+export interface OciIdMap {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
+export interface OciMount {
+  readonly destination: string;
+  /** `bind` (or an option bind/rbind), or a file system type. */
+  readonly type?: string;
+  readonly source?: string;
+  readonly options?: readonly string[];
+  readonly uidMappings?: readonly OciIdMap[];
+  readonly gidMappings?: readonly OciIdMap[];
+  /** Ours: a path inside `source`, opened beneath it. */
+  readonly subPath?: string;
+}
+
+export type OciNamespaceType = 'pid' | 'network' | 'ipc' | 'uts' | 'mount' | 'user' | 'cgroup' | 'time';
+
+export interface OciNamespace {
+  readonly type: OciNamespaceType;
+  /** Absent: a new one. `pod:` stands for the pod's own, which the shim holds; else a path to join. */
+  readonly path?: string;
+}
+
+export interface OciDevice {
+  readonly path: string;
+  readonly type: 'c' | 'b' | 'u' | 'p';
+  readonly major?: number;
+  readonly minor?: number;
+  readonly fileMode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+export interface OciLinux {
+  readonly namespaces: readonly OciNamespace[];
+  readonly uidMappings?: readonly OciIdMap[];
+  readonly gidMappings?: readonly OciIdMap[];
+  readonly devices?: readonly OciDevice[];
+  readonly cgroupsPath: string;
+  readonly sysctl?: Readonly<Record<string, string>>;
+  readonly maskedPaths?: readonly string[];
+  readonly readonlyPaths?: readonly string[];
+  readonly rootfsPropagation?: 'shared' | 'slave' | 'private' | 'unbindable';
+}
+
+/** `pod:` as a namespace's path: the one that the shim holds for the whole pod. */
+export const POD_NAMESPACE = 'pod:';
