@@ -25,7 +25,8 @@ function pruneField(field) {
   const out = {};
   if (field.$ref) out.ref = shortName(field.$ref);
   else if (field.type === 'array') out.items = pruneField(field.items);
-  else if (field.type === 'object' && field.additionalProperties) out.map = pruneField(field.additionalProperties);
+  else if (field.type === 'object' && field.additionalProperties)
+    out.map = pruneField(field.additionalProperties);
   else {
     out.type = field.type;
     if (field.format) out.format = field.format;
@@ -58,7 +59,9 @@ export function prune(swagger, version) {
     if (definition.properties) {
       out.required = definition.required ?? [];
       out.fields = {};
-      for (const [name, field] of Object.entries(definition.properties).sort(([a], [b]) => (a < b ? -1 : 1))) {
+      for (const [name, field] of Object.entries(definition.properties).sort(([a], [b]) =>
+        a < b ? -1 : 1,
+      )) {
         out.fields[name] = { ...pruneField(field), doc: sentence(field.description) };
       }
     } else {
@@ -79,7 +82,13 @@ const SCALARS = {
   FieldsV1: { ts: 'Record<string, unknown>', schema: { type: 'object' } },
 };
 
-const TS_TYPES = { string: 'string', integer: 'number', number: 'number', boolean: 'boolean', object: 'Record<string, unknown>' };
+const TS_TYPES = {
+  string: 'string',
+  integer: 'number',
+  number: 'number',
+  boolean: 'boolean',
+  object: 'Record<string, unknown>',
+};
 
 function tsType(field) {
   if (field.ref) return field.ref;
@@ -144,7 +153,9 @@ export async function kubeValidatorsSource(root) {
   for (const [name, definition] of Object.entries(definitions)) {
     schema.definitions[name] = SCALARS[name]?.schema ?? {
       type: 'object',
-      properties: Object.fromEntries(Object.entries(definition.fields).map(([key, field]) => [key, jsonSchema(field)])),
+      properties: Object.fromEntries(
+        Object.entries(definition.fields).map(([key, field]) => [key, jsonSchema(field)]),
+      ),
       additionalProperties: false,
       ...(definition.required.length > 0 ? { required: definition.required } : {}),
     };
@@ -160,9 +171,13 @@ export async function kubeValidatorsSource(root) {
   });
   ajv.addSchema(schema);
   const kinds = ['Pod', 'ConfigMap', 'Secret'];
-  const code = standalone(ajv, Object.fromEntries(kinds.map((kind) => [`validate${kind}`, `kube#/definitions/${kind}`])));
+  const code = standalone(
+    ajv,
+    Object.fromEntries(kinds.map((kind) => [`validate${kind}`, `kube#/definitions/${kind}`])),
+  );
   if (/\brequire\(|\bimport\b/.test(code)) throw new Error('the compiled validators import something');
-  const target = (field) => (field.ref ? field.ref : field.items ? target(field.items) : field.map && target(field.map));
+  const target = (field) =>
+    field.ref ? field.ref : field.items ? target(field.items) : field.map && target(field.map);
   const shape = (definition) =>
     Object.entries(definition.fields).map(([name, field]) => {
       const inner = target(field);
