@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOTS = ['Pod', 'ConfigMap', 'Secret', 'Event'].map((kind) => `io.k8s.api.core.v1.${kind}`);
 
+const byText = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const shortName = (name) => name.slice(name.lastIndexOf('.') + 1);
 
 /** The first sentence of a description, on one line, or undefined. */
@@ -53,7 +54,7 @@ export function prune(swagger, version) {
   };
   for (const root of ROOTS) if (swagger.definitions[root]) visit(root);
   const definitions = {};
-  for (const short of [...found.keys()].sort()) {
+  for (const short of [...found.keys()].sort(byText)) {
     const { definition } = found.get(short);
     const out = { doc: sentence(definition.description) };
     if (definition.properties) {

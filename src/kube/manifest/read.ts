@@ -50,12 +50,21 @@ const goIntegers = {
   },
 } as const;
 
+/** A lone point is no number, whatever YAML 1.1's expression for floats says. */
+const lonePoint = {
+  identify: () => false,
+  default: true,
+  tag: 'tag:yaml.org,2002:str',
+  test: /^[-+]?\._*$/,
+  resolve: (text: string) => text,
+} as const;
+
 function kubernetesTags(tags: Tags): Tags {
   const kept = tags.filter((tag) => {
     if (typeof tag === 'string') return !NOT_RESOLVED.has(tag);
     return !(tag.tag.endsWith(':timestamp') || ('format' in tag && tag.format === 'TIME'));
   });
-  return [goIntegers, ...kept];
+  return [goIntegers, lonePoint, ...kept];
 }
 
 /** Reads every document; a file that cannot be read at all gives errors and no documents. */

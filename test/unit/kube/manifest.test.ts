@@ -86,6 +86,7 @@ items:
     ['22:22', '22:22'],
     ['2024-01-02', '2024-01-02'],
     ['"0644"', '0644'],
+    ['.', '.'],
     ['|\n    text', 'text\n'],
   ])('leaves the string %s a string', async (value, expected) => {
     const text = `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  k: ${value}`;
