@@ -11,15 +11,13 @@ describe('userdata', () => {
 
   it('says the byte order of the key, and of the value of a map', () => {
     const set = { table, name: 's', key: ['mark'] as const, comment: 'c' };
-    expect(setUserdata(set).toString('hex')).toBe(`${'000401000000'}${'07026300'}`);
+    expect(setUserdata(set).toString('hex')).toBe('00040100000007026300');
     expect(
       setUserdata({ ...set, key: ['ipv4_addr'] })
         .toString('hex')
         .slice(0, 12),
     ).toBe('000402000000');
-    expect(setUserdata({ ...set, data: 'verdict' }).toString('hex')).toBe(
-      `${'000401000000'}${'010400000000'}${'07026300'}`,
-    );
+    expect(setUserdata({ ...set, data: 'verdict' }).toString('hex')).toBe('00040100000001040000000007026300');
   });
 
   it('is found among other records, and read without harm from any bytes', () => {
