@@ -44,9 +44,15 @@ const headers = localHeaders();
 const args = [gyp, process.argv.includes('--clean') ? 'rebuild' : 'build', '--loglevel=error'];
 if (!existsSync(join(root, 'build', 'Makefile'))) args[1] = 'rebuild';
 if (headers !== undefined) args.push(`--nodedir=${headers}`);
-const built = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', env: { ...process.env, npm_config_loglevel: 'error' } });
+const built = spawnSync(process.execPath, args, {
+  cwd: root,
+  encoding: 'utf8',
+  env: { ...process.env, npm_config_loglevel: 'error' },
+});
 if (built.status !== 0) {
   process.stderr.write(`${built.stdout}${built.stderr}\ncannot build nodelet's native parts (see above)\n`);
   process.exit(1);
 }
-console.log(`built build/Release/nodelet.node and build/Release/nodelet-shim${headers === undefined ? '' : ` with the headers of ${headers}`}`);
+console.log(
+  `built build/Release/nodelet.node and build/Release/nodelet-shim${headers === undefined ? '' : ` with the headers of ${headers}`}`,
+);

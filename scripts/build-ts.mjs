@@ -29,6 +29,8 @@ await build({
   legalComments: 'none',
   logLevel: 'warning',
   // CommonJS packages inside an ES module bundle still call require().
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
 });
 console.log(`built dist/ (${present.map(([name]) => `${name}.js`).join(', ')})`);

@@ -41,7 +41,8 @@ for (const file of files(src)) {
   for (const match of text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
     const target = relative(src, resolve(dirname(file), match[1]));
     if (target.startsWith('..')) {
-      if (!target.endsWith('package.json')) problems.push(`${relative(root, file)}: imports ${match[1]}, outside src/`);
+      if (!target.endsWith('package.json'))
+        problems.push(`${relative(root, file)}: imports ${match[1]}, outside src/`);
       continue;
     }
     const [to, ...inner] = target.split('/');
@@ -53,10 +54,14 @@ for (const file of files(src)) {
     const depth = inner.length;
     const door = inner.at(-1) === 'index.ts';
     if (libraries.has(to)) {
-      if (to === 'base' && !door) problems.push(`${relative(root, file)}: ${match[1]} reaches past the door of "base"`);
-      if (depth > 1 && !door) problems.push(`${relative(root, file)}: ${match[1]} reaches past a door in "${to}"`);
+      if (to === 'base' && !door)
+        problems.push(`${relative(root, file)}: ${match[1]} reaches past the door of "base"`);
+      if (depth > 1 && !door)
+        problems.push(`${relative(root, file)}: ${match[1]} reaches past a door in "${to}"`);
     } else if (depth !== 1 || !door) {
-      problems.push(`${relative(root, file)}: ${match[1]} reaches past the door of "${to}" (import its index.ts)`);
+      problems.push(
+        `${relative(root, file)}: ${match[1]} reaches past the door of "${to}" (import its index.ts)`,
+      );
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -159,6 +160,20 @@ Napi::Value WaitPidfd(Info info) {
   return out;
 }
 
+// TIOCSWINSZ: (fd, rows, columns)
+Napi::Value SetWindowSize(Info info) {
+  struct winsize size = {};
+  size.ws_row = static_cast<unsigned short>(U32(info, 1));
+  size.ws_col = static_cast<unsigned short>(U32(info, 2));
+  return Result(info, ioctl(Int(info, 0), TIOCSWINSZ, &size));
+}
+
+// O_NONBLOCK of an open file description: (fd)
+Napi::Value SetNonblocking(Info info) {
+  int flags = fcntl(Int(info, 0), F_GETFL);
+  return Result(info, flags < 0 ? -1 : fcntl(Int(info, 0), F_SETFL, flags | O_NONBLOCK));
+}
+
 }  // namespace
 
 void InitProcess(Napi::Env, Napi::Object exports) {
@@ -166,6 +181,8 @@ void InitProcess(Napi::Env, Napi::Object exports) {
   Export(exports, "pidfdOpen", PidfdOpen);
   Export(exports, "pidfdSendSignal", PidfdSendSignal);
   Export(exports, "waitPidfd", WaitPidfd);
+  Export(exports, "setWindowSize", SetWindowSize);
+  Export(exports, "setNonblocking", SetNonblocking);
 }
 
 }  // namespace nodelet

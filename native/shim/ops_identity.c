@@ -73,10 +73,15 @@ int run_umask(struct runner *r, const struct op_umask *a) {
   return 0;
 }
 
+/* Tried as root first (TOLERATE_DENIED); KEEP: again as the user, where root was refused. */
 int run_working_directory(struct runner *r, const struct op_working_directory *a) {
+  if ((a->flags & KEEP) && !r->directory_denied) return 0;
   if (chdir(a->path) < 0) {
-    int error = tolerate(r, errno, a->flags);
-    return error == 0 ? 0 : fail_with(r, -error, "%s", a->path);
+    if ((a->flags & TOLERATE_DENIED) && errno == EACCES) {
+      r->directory_denied = true;
+      return 0;
+    }
+    return fail_with(r, errno, "%s", a->path);
   }
   /* A directory outside the root shows as "(unreachable)/…" (CVE-2024-21626). */
   char at[PATH_MAX];

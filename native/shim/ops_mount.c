@@ -168,8 +168,9 @@ int run_overlay(struct runner *r, const struct op_overlay *a) {
 }
 
 int run_enter_directory(struct runner *r, const struct op_enter_directory *a) {
-  if (chdir(a->path) < 0) return fail_with(r, errno, "%s", a->path);
-  return 0;
+  int fd = slot_fd(r, a->directory);
+  if (fd < 0) return -EBADF;
+  return fchdir(fd) < 0 ? -errno : 0;
 }
 
 int run_open_tree(struct runner *r, const struct op_open_tree *a) {
@@ -245,12 +246,6 @@ int run_attach_in(struct runner *r, const struct op_attach_in *a) {
     r->slots[a->tree] = -1;
   }
   return 0;
-}
-
-int run_root(struct runner *r, const struct op_root *a) {
-  int fd = open(a->path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0) return fail_with(r, errno, "%s", a->path);
-  return set_slot(r, a->out, fd);
 }
 
 int run_directory_in(struct runner *r, const struct op_directory_in *a) {

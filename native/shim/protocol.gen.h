@@ -63,28 +63,27 @@ enum operation {
   OP_ENTER_DIRECTORY = 30,
   OP_ATTACH = 31,
   OP_ATTACH_IN = 32,
-  OP_ROOT = 33,
-  OP_DIRECTORY_IN = 34,
-  OP_DEVICE_IN = 35,
-  OP_LINK_IN = 36,
-  OP_MASK = 37,
-  OP_READ_ONLY = 38,
-  OP_PIVOT = 39,
-  OP_STANDARD_STREAMS = 40,
-  OP_TERMINAL = 41,
-  OP_UMASK = 42,
-  OP_WORKING_DIRECTORY = 43,
-  OP_BOUNDING_SET = 44,
-  OP_IDENTITY = 45,
-  OP_CAPABILITIES = 46,
-  OP_NO_NEW_PRIVILEGES = 47,
-  OP_SECCOMP = 48,
-  OP_CLOSE_DESCRIPTORS = 49,
-  OP_FIND_PROGRAM = 50,
-  OP_EXECUTE = 51,
-  OP_EXECUTE_PROGRAM = 52,
-  OP_FINISH = 53,
-  OP_COUNT = 54,
+  OP_DIRECTORY_IN = 33,
+  OP_DEVICE_IN = 34,
+  OP_LINK_IN = 35,
+  OP_MASK = 36,
+  OP_READ_ONLY = 37,
+  OP_PIVOT = 38,
+  OP_STANDARD_STREAMS = 39,
+  OP_TERMINAL = 40,
+  OP_UMASK = 41,
+  OP_WORKING_DIRECTORY = 42,
+  OP_BOUNDING_SET = 43,
+  OP_IDENTITY = 44,
+  OP_CAPABILITIES = 45,
+  OP_NO_NEW_PRIVILEGES = 46,
+  OP_SECCOMP = 47,
+  OP_CLOSE_DESCRIPTORS = 48,
+  OP_FIND_PROGRAM = 49,
+  OP_EXECUTE = 50,
+  OP_EXECUTE_PROGRAM = 51,
+  OP_FINISH = 52,
+  OP_COUNT = 53,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -273,12 +272,12 @@ struct op_mount_attributes {
   uint32_t flags;
 };
 
-/* chdir to a host path: a mount point that another identity could not walk to */
+/* fchdir: to a mount point that another identity could not walk to */
 struct op_enter_directory {
-  const char *path;
+  int32_t directory;
 };
 
-/* move_mount to a host path of this mount namespace */
+/* move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from */
 struct op_attach {
   int32_t tree;
   const char *path;
@@ -290,12 +289,6 @@ struct op_attach_in {
   int32_t root;
   const char *path;
   uint32_t flags;
-};
-
-/* opens the attached root: the slot that paths inside it start from */
-struct op_root {
-  const char *path;
-  int32_t out;
 };
 
 /* makes a directory and its missing parents inside the root */
@@ -457,7 +450,6 @@ int run_mount_attributes(struct runner *r, const struct op_mount_attributes *a);
 int run_enter_directory(struct runner *r, const struct op_enter_directory *a);
 int run_attach(struct runner *r, const struct op_attach *a);
 int run_attach_in(struct runner *r, const struct op_attach_in *a);
-int run_root(struct runner *r, const struct op_root *a);
 int run_directory_in(struct runner *r, const struct op_directory_in *a);
 int run_device_in(struct runner *r, const struct op_device_in *a);
 int run_link_in(struct runner *r, const struct op_link_in *a);
@@ -513,27 +505,26 @@ static inline const char *operation_name(unsigned code) {
     case 30: return "enter-directory";
     case 31: return "attach";
     case 32: return "attach-in";
-    case 33: return "root";
-    case 34: return "directory-in";
-    case 35: return "device-in";
-    case 36: return "link-in";
-    case 37: return "mask";
-    case 38: return "read-only";
-    case 39: return "pivot";
-    case 40: return "standard-streams";
-    case 41: return "terminal";
-    case 42: return "umask";
-    case 43: return "working-directory";
-    case 44: return "bounding-set";
-    case 45: return "identity";
-    case 46: return "capabilities";
-    case 47: return "no-new-privileges";
-    case 48: return "seccomp";
-    case 49: return "close-descriptors";
-    case 50: return "find-program";
-    case 51: return "execute";
-    case 52: return "execute-program";
-    case 53: return "finish";
+    case 33: return "directory-in";
+    case 34: return "device-in";
+    case 35: return "link-in";
+    case 36: return "mask";
+    case 37: return "read-only";
+    case 38: return "pivot";
+    case 39: return "standard-streams";
+    case 40: return "terminal";
+    case 41: return "umask";
+    case 42: return "working-directory";
+    case 43: return "bounding-set";
+    case 44: return "identity";
+    case 45: return "capabilities";
+    case 46: return "no-new-privileges";
+    case 47: return "seccomp";
+    case 48: return "close-descriptors";
+    case 49: return "find-program";
+    case 50: return "execute";
+    case 51: return "execute-program";
+    case 52: return "finish";
     default: return "unknown";
   }
 }
@@ -680,7 +671,7 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
     }
     case 30: {
       struct op_enter_directory a;
-      if (!(read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
+      if (!(read_i32(in, &a.directory) && reader_done(in))) return -EBADMSG;
       return run_enter_directory(r, &a);
     }
     case 31: {
@@ -694,102 +685,97 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_attach_in(r, &a);
     }
     case 33: {
-      struct op_root a;
-      if (!(read_str(in, &a.path) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
-      return run_root(r, &a);
-    }
-    case 34: {
       struct op_directory_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_directory_in(r, &a);
     }
-    case 35: {
+    case 34: {
       struct op_device_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.major) && read_u32(in, &a.minor) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_device_in(r, &a);
     }
-    case 36: {
+    case 35: {
       struct op_link_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.target) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_link_in(r, &a);
     }
-    case 37: {
+    case 36: {
       struct op_mask a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_i32(in, &a.empty) && read_i32(in, &a.null_slot) && reader_done(in))) return -EBADMSG;
       return run_mask(r, &a);
     }
-    case 38: {
+    case 37: {
       struct op_read_only a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_read_only(r, &a);
     }
-    case 39: {
+    case 38: {
       struct op_pivot a;
       if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
       return run_pivot(r, &a);
     }
-    case 40: {
+    case 39: {
       struct op_standard_streams a;
       if (!(read_i32(in, &a.stdin_) && read_i32(in, &a.stdout_) && read_i32(in, &a.stderr_) && read_i32(in, &a.uid) && reader_done(in))) return -EBADMSG;
       return run_standard_streams(r, &a);
     }
-    case 41: {
+    case 40: {
       struct op_terminal a;
       if (!(read_u32(in, &a.rows) && read_u32(in, &a.columns) && read_u32(in, &a.uid) && read_i32(in, &a.gid) && read_i32(in, &a.root) && read_u32(in, &a.console) && reader_done(in))) return -EBADMSG;
       return run_terminal(r, &a);
     }
-    case 42: {
+    case 41: {
       struct op_umask a;
       if (!(read_u32(in, &a.mask) && reader_done(in))) return -EBADMSG;
       return run_umask(r, &a);
     }
-    case 43: {
+    case 42: {
       struct op_working_directory a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_working_directory(r, &a);
     }
-    case 44: {
+    case 43: {
       struct op_bounding_set a;
       if (!(read_u64(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_bounding_set(r, &a);
     }
-    case 45: {
+    case 44: {
       struct op_identity a;
       if (!(read_u32(in, &a.uid) && read_u32(in, &a.gid) && read_u32s(in, &a.groups) && read_u32(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_identity(r, &a);
     }
-    case 46: {
+    case 45: {
       struct op_capabilities a;
       if (!(read_u64(in, &a.effective) && read_u64(in, &a.permitted) && read_u64(in, &a.inheritable) && read_u64(in, &a.ambient) && reader_done(in))) return -EBADMSG;
       return run_capabilities(r, &a);
     }
-    case 47: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
-    case 48: {
+    case 46: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
+    case 47: {
       struct op_seccomp a;
       if (!(read_u32(in, &a.flags) && read_bytes(in, &a.filter) && reader_done(in))) return -EBADMSG;
       return run_seccomp(r, &a);
     }
-    case 49: {
+    case 48: {
       struct op_close_descriptors a;
       if (!(read_u32(in, &a.from) && reader_done(in))) return -EBADMSG;
       return run_close_descriptors(r, &a);
     }
-    case 50: {
+    case 49: {
       struct op_find_program a;
       if (!(read_str(in, &a.file) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_find_program(r, &a);
     }
-    case 51: {
+    case 50: {
       struct op_execute a;
       if (!(read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute(r, &a);
     }
-    case 52: {
+    case 51: {
       struct op_execute_program a;
       if (!(read_i32(in, &a.program) && read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute_program(r, &a);
     }
-    case 53: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 52: return reader_done(in) ? run_finish(r) : -EBADMSG;
     default: return -EBADMSG;
   }
 }

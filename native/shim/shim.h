@@ -67,6 +67,7 @@ struct runner {
   int home;                    /* the shim's own PID namespace while its children are born elsewhere */
   int empty_tree;              /* see mask */
   char *program;               /* what find-program found */
+  bool directory_denied;       /* see working-directory */
   struct process *process;     /* in the shim only */
 };
 

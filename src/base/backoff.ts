@@ -15,8 +15,13 @@ export interface BackoffState {
 }
 
 /** The state after one more failure at `now`. */
-export function nextBackoff(policy: BackoffPolicy, state: BackoffState | undefined, now: number): BackoffState {
-  if (state === undefined || now - state.since > policy.resetAfter) return { delay: policy.initial, since: now };
+export function nextBackoff(
+  policy: BackoffPolicy,
+  state: BackoffState | undefined,
+  now: number,
+): BackoffState {
+  if (state === undefined || now - state.since > policy.resetAfter)
+    return { delay: policy.initial, since: now };
   return { delay: Math.min(state.delay * policy.factor, policy.max), since: now };
 }
 
@@ -26,6 +31,11 @@ export function backoffRemaining(state: BackoffState | undefined, now: number): 
 }
 
 /** Decorrelated jitter for network retries: between `base` and three times the previous pause. */
-export function decorrelated(base: number, max: number, previous: number, random: () => number = Math.random): number {
+export function decorrelated(
+  base: number,
+  max: number,
+  previous: number,
+  random: () => number = Math.random,
+): number {
   return Math.min(max, base + random() * Math.max(0, previous * 3 - base));
 }

@@ -70,5 +70,7 @@ export function unreachable(value: never): never {
 
 /** Raised by every wait that is given up because its signal fired. */
 export function abortReason(signal: AbortSignal): Error {
-  return signal.reason instanceof Error ? signal.reason : new NodeletError('ABORTED', 'the operation was cancelled');
+  return signal.reason instanceof Error
+    ? signal.reason
+    : new NodeletError('ABORTED', 'the operation was cancelled');
 }

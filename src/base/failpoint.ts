@@ -25,14 +25,21 @@ function parse(text: string | undefined): ReadonlyMap<string, Term[]> | undefine
   for (const item of text.split(';')) {
     const at = item.indexOf('=');
     if (at < 1) throw new NodeletError('INVALID_FAILPOINT', `cannot parse failpoint ${JSON.stringify(item)}`);
-    points.set(item.slice(0, at), item.slice(at + 1).split('->').map(parseTerm));
+    points.set(
+      item.slice(0, at),
+      item
+        .slice(at + 1)
+        .split('->')
+        .map(parseTerm),
+    );
   }
   return points;
 }
 
 function parseTerm(text: string): Term {
   const match = /^(?:(\d+)\*)?(off|error|kill|stop)$/.exec(text);
-  if (!match) throw new NodeletError('INVALID_FAILPOINT', `cannot parse failpoint term ${JSON.stringify(text)}`);
+  if (!match)
+    throw new NodeletError('INVALID_FAILPOINT', `cannot parse failpoint term ${JSON.stringify(text)}`);
   return { action: match[2] as Action, left: match[1] === undefined ? 1 : Number(match[1]) };
 }
 

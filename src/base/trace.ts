@@ -35,7 +35,13 @@ export class SpanList implements Tracer {
     try {
       return await work();
     } finally {
-      this.add({ name, category, start, duration: monotonicMicros() - start, ...(detail === undefined ? {} : { detail }) });
+      this.add({
+        name,
+        category,
+        start,
+        duration: monotonicMicros() - start,
+        ...(detail === undefined ? {} : { detail }),
+      });
     }
   }
 }

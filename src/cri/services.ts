@@ -53,10 +53,35 @@ export interface LocalContainerConfig extends cri.ContainerConfig {
 /** What a container's exit looked like, beyond CRI's ContainerStatus. */
 export type LocalContainerStatus = cri.ContainerStatus;
 
-/** The runtime as the kubelet sees it. */
-export type LocalRuntime = cri.RuntimeService & StreamingRuntime & { readonly traces: TraceSource };
-
 /** Spans of what was done for a sandbox and its containers, for `nodelet trace`. */
 export interface TraceSource {
   spans(podSandboxId: string): readonly Span[];
 }
+
+/** The calls of CRI's RuntimeService that are made inside the process. */
+export type LocalCalls =
+  | 'version'
+  | 'status'
+  | 'runtimeConfig'
+  | 'runPodSandbox'
+  | 'stopPodSandbox'
+  | 'removePodSandbox'
+  | 'podSandboxStatus'
+  | 'listPodSandbox'
+  | 'createContainer'
+  | 'startContainer'
+  | 'stopContainer'
+  | 'removeContainer'
+  | 'listContainers'
+  | 'containerStatus'
+  | 'updateContainerResources'
+  | 'reopenContainerLog'
+  | 'execSync'
+  | 'containerStats'
+  | 'listContainerStats'
+  | 'podSandboxStats'
+  | 'listPodSandboxStats'
+  | 'getContainerEvents';
+
+/** The runtime as the kubelet sees it. */
+export type LocalRuntime = Pick<cri.RuntimeService, LocalCalls> & StreamingRuntime & TraceSource;

@@ -2,8 +2,9 @@
  * The only file that loads the addon. Each function is one system call: it returns the call's result, or a
  * negative errno. Rooms use the checked wrappers beside this file, which raise `SyscallError`.
  */
-import { createRequire } from 'node:module';
+
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { NodeletError } from '../base/index.ts';
 import { packageRoot } from './package-root.ts';
@@ -63,7 +64,13 @@ export interface Native {
   syncfs(fd: Fd): number;
   memfdSealed(name: string, data: Uint8Array): number;
   // mount.cc
-  mount(source: Nullable<string>, target: string, type: Nullable<string>, flags: number, data: Nullable<string>): number;
+  mount(
+    source: Nullable<string>,
+    target: string,
+    type: Nullable<string>,
+    flags: number,
+    data: Nullable<string>,
+  ): number;
   umount2(target: string, flags: number): number;
   openTree(dirfd: Fd, path: string, flags: number): number;
   moveMount(fromDir: Fd, from: string, toDir: Fd, to: string, flags: number): number;
@@ -92,6 +99,8 @@ export interface Native {
   ): { readonly pid: number; readonly pidfd: Fd } | { readonly errno: number; readonly step: string };
   pidfdOpen(pid: number): number;
   pidfdSendSignal(pidfd: Fd, signal: number): number;
+  setWindowSize(fd: Fd, rows: number, columns: number): number;
+  setNonblocking(fd: Fd): number;
   waitPidfd(pidfd: Fd): { readonly code: number; readonly status: number } | null | number;
   // socket.cc
   socket(netnsFd: Fd, domain: number, type: number, protocol: number): number;
@@ -112,9 +121,15 @@ export interface Native {
   writeSysctl(netnsFd: Fd, path: string, value: string): number;
   readSysctl(netnsFd: Fd, path: string): string | number;
   // poll.cc
-  readonly FdWatcher: new (fd: Fd, callback: (events: number) => void) => NativeWatcher;
+  readonly FdWatcher: new (
+    fd: Fd,
+    callback: (events: number) => void,
+  ) => NativeWatcher;
   // bpf.cc
-  bpfLoadDevice(instructions: Uint8Array, name: string): number | { readonly errno: number; readonly log: string };
+  bpfLoadDevice(
+    instructions: Uint8Array,
+    name: string,
+  ): number | { readonly errno: number; readonly log: string };
   bpfAttachDevice(cgroupFd: Fd, programFd: Fd, flags: number): number;
   bpfQueryDevice(cgroupFd: Fd): number[] | number;
 }

@@ -91,5 +91,16 @@ export function parseMountOptions(options: readonly string[] = []): MountOptions
       throw new NodeletError('INVALID_MOUNT_OPTION', `mount option "${option}" is not supported`);
     } else if (!IGNORED.has(option)) data.push(option);
   }
-  return { bind, recursive, set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, data, idmap };
+  return {
+    bind,
+    recursive,
+    set,
+    clear,
+    recursiveSet,
+    recursiveClear,
+    propagation,
+    propagationRecursive,
+    data,
+    idmap,
+  };
 }

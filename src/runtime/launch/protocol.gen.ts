@@ -69,14 +69,12 @@ export type Operation =
   | { readonly op: 'id-map'; readonly tree: number; readonly namespace: number; readonly flags: number }
   /** mount_setattr */
   | { readonly op: 'mount-attributes'; readonly tree: number; readonly set: bigint | number; readonly clear: bigint | number; readonly propagation: bigint | number; readonly flags: number }
-  /** chdir to a host path: a mount point that another identity could not walk to */
-  | { readonly op: 'enter-directory'; readonly path: string }
-  /** move_mount to a host path of this mount namespace */
+  /** fchdir: to a mount point that another identity could not walk to */
+  | { readonly op: 'enter-directory'; readonly directory: number }
+  /** move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from */
   | { readonly op: 'attach'; readonly tree: number; readonly path: string }
   /** move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one */
   | { readonly op: 'attach-in'; readonly tree: number; readonly root: number; readonly path: string; readonly flags: number }
-  /** opens the attached root: the slot that paths inside it start from */
-  | { readonly op: 'root'; readonly path: string; readonly out: number }
   /** makes a directory and its missing parents inside the root */
   | { readonly op: 'directory-in'; readonly root: number; readonly path: string; readonly mode: number; readonly uid: number; readonly gid: number }
   /** mknod inside the root */
@@ -158,30 +156,29 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'open-beneath': { code: 27, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
   'id-map': { code: 28, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
   'mount-attributes': { code: 29, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
-  'enter-directory': { code: 30, side: 'child', doc: "chdir to a host path: a mount point that another identity could not walk to", fields: [["path","str"]] },
-  'attach': { code: 31, side: 'child', doc: "move_mount to a host path of this mount namespace", fields: [["tree","slot"],["path","str"]] },
+  'enter-directory': { code: 30, side: 'child', doc: "fchdir: to a mount point that another identity could not walk to", fields: [["directory","slot"]] },
+  'attach': { code: 31, side: 'child', doc: "move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from", fields: [["tree","slot"],["path","str"]] },
   'attach-in': { code: 32, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
-  'root': { code: 33, side: 'child', doc: "opens the attached root: the slot that paths inside it start from", fields: [["path","str"],["out","out"]] },
-  'directory-in': { code: 34, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
-  'device-in': { code: 35, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
-  'link-in': { code: 36, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
-  'mask': { code: 37, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
-  'read-only': { code: 38, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
-  'pivot': { code: 39, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
-  'standard-streams': { code: 40, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
-  'terminal': { code: 41, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
-  'umask': { code: 42, side: 'child', doc: "umask", fields: [["mask","u32"]] },
-  'working-directory': { code: 43, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
-  'bounding-set': { code: 44, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
-  'identity': { code: 45, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
-  'capabilities': { code: 46, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
-  'no-new-privileges': { code: 47, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
-  'seccomp': { code: 48, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
-  'close-descriptors': { code: 49, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
-  'find-program': { code: 50, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
-  'execute': { code: 51, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
-  'execute-program': { code: 52, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
-  'finish': { code: 53, side: 'child', doc: "the child has nothing more to do and leaves", fields: [] },
+  'directory-in': { code: 33, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
+  'device-in': { code: 34, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
+  'link-in': { code: 35, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
+  'mask': { code: 36, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
+  'read-only': { code: 37, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
+  'pivot': { code: 38, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
+  'standard-streams': { code: 39, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
+  'terminal': { code: 40, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
+  'umask': { code: 41, side: 'child', doc: "umask", fields: [["mask","u32"]] },
+  'working-directory': { code: 42, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
+  'bounding-set': { code: 43, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
+  'identity': { code: 44, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
+  'capabilities': { code: 45, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
+  'no-new-privileges': { code: 46, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
+  'seccomp': { code: 47, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
+  'close-descriptors': { code: 48, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
+  'find-program': { code: 49, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
+  'execute': { code: 50, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
+  'execute-program': { code: 51, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
+  'finish': { code: 52, side: 'child', doc: "the child has nothing more to do and leaves", fields: [] },
 };
 
 export type Message =

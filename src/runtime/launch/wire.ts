@@ -40,14 +40,18 @@ export class ByteWriter {
   }
 
   bytes(value: Uint8Array): void {
-    if (value.length > MAX_FIELD) throw new NodeletError('PLAN_TOO_LARGE', `a field of ${value.length} bytes does not fit`);
+    if (value.length > MAX_FIELD)
+      throw new NodeletError('PLAN_TOO_LARGE', `a field of ${value.length} bytes does not fit`);
     this.u32(value.length);
     this.#buffer.set(value, this.#room(value.length));
   }
 
   str(value: string): void {
     if (value.includes('\0')) {
-      throw new NodeletError('INVALID_TEXT', `text must not contain a NUL character: ${JSON.stringify(value.slice(0, 80))}`);
+      throw new NodeletError(
+        'INVALID_TEXT',
+        `text must not contain a NUL character: ${JSON.stringify(value.slice(0, 80))}`,
+      );
     }
     const size = Buffer.byteLength(value);
     this.u32(size);
@@ -79,7 +83,8 @@ export class ByteReader {
 
   #take(size: number): number {
     const at = this.#at;
-    if (at + size > this.#buffer.length) throw new NodeletError('SHIM_PROTOCOL', 'a message of the shim is too short');
+    if (at + size > this.#buffer.length)
+      throw new NodeletError('SHIM_PROTOCOL', 'a message of the shim is too short');
     this.#at = at + size;
     return at;
   }

@@ -3,10 +3,10 @@
  * connection ends (the shim has died) every open request fails with SHIM_GONE and `onGone` is called once.
  */
 import { Emitter, NodeletError, type Span, withDeadline } from '../../base/index.ts';
+import { POLL } from '../../linux/constants.ts';
 import { Fd, FdWatcher } from '../../linux/fd.ts';
 import { native } from '../../linux/native.ts';
 import { check, errnoName, errnoText } from '../../linux/syscall-error.ts';
-import { POLL } from '../../linux/constants.ts';
 import { encodePlan, type LaunchPlan } from '../launch/encode.ts';
 import { type Message, POD_SLOTS, PROTOCOL_VERSION } from '../launch/protocol.gen.ts';
 import { decodeMessage, encodeMessage } from './messages.ts';
@@ -103,7 +103,11 @@ export class ShimClient {
     waiting.resolve({ message, fds });
   }
 
-  #request(message: Message, fds: readonly number[] = [], collect?: Message[]): Promise<{ message: Message; fds: Fd[] }> {
+  #request(
+    message: Message,
+    fds: readonly number[] = [],
+    collect?: Message[],
+  ): Promise<{ message: Message; fds: Fd[] }> {
     if (this.#socket.closed) return Promise.reject(goneError());
     const request = this.#next;
     this.#next = this.#next >= 0x7fff_ffff ? 1 : this.#next + 1;
@@ -113,23 +117,39 @@ export class ShimClient {
     const sent = native().sendmsg(this.#socket.number, encodeMessage(message, request), fds);
     if (sent < 0) {
       this.#waiting.delete(request);
-      return Promise.reject(sent === -32 || sent === -104 ? goneError() : new NodeletError('SHIM_BUSY', `cannot send to the shim: ${errnoName(-sent)}`));
+      return Promise.reject(
+        sent === -32 || sent === -104
+          ? goneError()
+          : new NodeletError('SHIM_BUSY', `cannot send to the shim: ${errnoName(-sent)}`),
+      );
     }
     return promise;
   }
 
   async #done(message: Message): Promise<void> {
-    const answer = await withDeadline(`the shim's answer to "${message.type}"`, ANSWER_DEADLINE, this.#request(message));
+    const answer = await withDeadline(
+      `the shim's answer to "${message.type}"`,
+      ANSWER_DEADLINE,
+      this.#request(message),
+    );
     if (answer.message.type === 'refused') throw refusal(message.type, answer.message);
   }
 
   /** Greets the shim: checks the protocol and returns the pod's namespaces. Throws SHIM_VERSION. */
   async hello(): Promise<{ pid: number; sandbox: string; podFds: Map<keyof typeof POD_SLOTS, Fd> }> {
-    const answer = await withDeadline('the greeting of the shim', ANSWER_DEADLINE, this.#request({ type: 'hello', version: PROTOCOL_VERSION }));
+    const answer = await withDeadline(
+      'the greeting of the shim',
+      ANSWER_DEADLINE,
+      this.#request({ type: 'hello', version: PROTOCOL_VERSION }),
+    );
     if (answer.message.type !== 'welcome') {
-      throw new NodeletError('SHIM_VERSION', `the shim speaks another protocol version than ${PROTOCOL_VERSION}`, {
-        hint: 'stop its pod with the version of nodelet that started it',
-      });
+      throw new NodeletError(
+        'SHIM_VERSION',
+        `the shim speaks another protocol version than ${PROTOCOL_VERSION}`,
+        {
+          hint: 'stop its pod with the version of nodelet that started it',
+        },
+      );
     }
     const names = new Map<number, keyof typeof POD_SLOTS>();
     for (const [name, slot] of Object.entries(POD_SLOTS)) names.set(slot, name as keyof typeof POD_SLOTS);
@@ -162,7 +182,10 @@ export class ShimClient {
       const warnings: { operation: string; error: string }[] = [];
       for (let i = 0; i + 1 < message.warnings.length; i += 2) {
         const operation = plan.operations[message.warnings[i] ?? -1];
-        warnings.push({ operation: operation?.op ?? 'unknown', error: errnoName(message.warnings[i + 1] ?? 0) });
+        warnings.push({
+          operation: operation?.op ?? 'unknown',
+          error: errnoName(message.warnings[i + 1] ?? 0),
+        });
       }
       return {
         pid: message.pid,
@@ -222,14 +245,20 @@ export class ShimClient {
 }
 
 function goneError(): NodeletError {
-  return new NodeletError('SHIM_GONE', "the pod's shim has ended", { hint: 'its containers are lost; the pod is made anew' });
+  return new NodeletError('SHIM_GONE', "the pod's shim has ended", {
+    hint: 'its containers are lost; the pod is made anew',
+  });
 }
 
 function refusal(request: string, message: Of<'refused'>): NodeletError {
   const text = message.detail === '' ? errnoText(message.error) : message.detail;
-  return new NodeletError('SHIM_REFUSED', `the shim refused "${request}": ${errnoName(message.error)} (${text})`, {
-    details: { errno: message.error },
-  });
+  return new NodeletError(
+    'SHIM_REFUSED',
+    `the shim refused "${request}": ${errnoName(message.error)} (${text})`,
+    {
+      details: { errno: message.error },
+    },
+  );
 }
 
 function operationSpans(plan: LaunchPlan, begun: bigint, times: readonly number[]): Span[] {
@@ -240,7 +269,12 @@ function operationSpans(plan: LaunchPlan, begun: bigint, times: readonly number[
     const end = times[i] ?? 0;
     // The last operation (execute) never comes back to report its end.
     if (end === 0 && i < plan.operations.length - 1) return;
-    spans.push({ name: operation.op, category: 'shim', start: start + last, duration: Math.max(0, end - last) });
+    spans.push({
+      name: operation.op,
+      category: 'shim',
+      start: start + last,
+      duration: Math.max(0, end - last),
+    });
     last = Math.max(last, end);
   });
   return spans;
@@ -263,9 +297,13 @@ export class LaunchError extends NodeletError {
       failed.signal === 0
         ? `${errnoName(failed.error)} (${errnoText(failed.error)})`
         : `killed by signal ${failed.signal}`;
-    super('LAUNCH_FAILED', `cannot start "${plan.name}": operation ${failed.operation} (${operation})${what}: ${why}`, {
-      details: { operation, index: failed.operation, errno: failed.error, signal: failed.signal },
-    });
+    super(
+      'LAUNCH_FAILED',
+      `cannot start "${plan.name}": operation ${failed.operation} (${operation})${what}: ${why}`,
+      {
+        details: { operation, index: failed.operation, errno: failed.error, signal: failed.signal },
+      },
+    );
     this.operation = operation;
     this.index = failed.operation;
     this.errno = failed.error;

@@ -1,5 +1,5 @@
 import { NodeletError } from '../../base/index.ts';
-import { type Message, MESSAGES, type MessageName } from '../launch/protocol.gen.ts';
+import { MESSAGES, type Message, type MessageName } from '../launch/protocol.gen.ts';
 import { ByteReader, ByteWriter, readField, writeField } from '../launch/wire.ts';
 
 const byCode = new Map(Object.entries(MESSAGES).map(([name, info]) => [info.code, name as MessageName]));
@@ -27,7 +27,8 @@ export function decodeMessage(data: Buffer): Packet {
   const type = byCode.get(r.u16());
   r.u16();
   const request = r.u32();
-  if (type === undefined) throw new NodeletError('SHIM_PROTOCOL', 'the shim sent a message of an unknown type');
+  if (type === undefined)
+    throw new NodeletError('SHIM_PROTOCOL', 'the shim sent a message of an unknown type');
   const message: Record<string, unknown> = { type };
   for (const [name, field] of MESSAGES[type].fields) message[name] = readField(r, field);
   return { message: message as unknown as Message, request };

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { NodeletError } from '../../base/index.ts';
+import { AF, SOCK } from '../../linux/constants.ts';
 import { Fd } from '../../linux/fd.ts';
 import { native, nativeFile } from '../../linux/native.ts';
 import { check, errnoName } from '../../linux/syscall-error.ts';
-import { AF, SOCK } from '../../linux/constants.ts';
 import { ShimClient } from './client.ts';
 
 export interface ShimStart {
@@ -28,7 +28,9 @@ export class ShimStarter {
   #null: Fd | undefined;
 
   start(options: ShimStart): RunningShim {
-    this.#program ??= new Fd(check(native().memfdSealed('nodelet-shim', readFileSync(nativeFile('nodelet-shim'))), 'memfd_create'));
+    this.#program ??= new Fd(
+      check(native().memfdSealed('nodelet-shim', readFileSync(nativeFile('nodelet-shim'))), 'memfd_create'),
+    );
     this.#null ??= new Fd(check(native().openat2(-100, '/dev/null', 2, 0, 0), 'open', '/dev/null'));
     const pair = check(native().socketpair(AF.UNIX, SOCK.SEQPACKET | SOCK.NONBLOCK), 'socketpair');
     if (typeof pair === 'number') throw new NodeletError('INTERNAL', 'socketpair returned a number');
@@ -46,7 +48,10 @@ export class ShimStarter {
     );
     if ('errno' in started) {
       ours.close();
-      throw new NodeletError('SHIM_START_FAILED', `cannot start the shim of "${options.sandboxId}": ${started.step}: ${errnoName(started.errno)}`);
+      throw new NodeletError(
+        'SHIM_START_FAILED',
+        `cannot start the shim of "${options.sandboxId}": ${started.step}: ${errnoName(started.errno)}`,
+      );
     }
     return { client: new ShimClient(ours), pid: started.pid, pidfd: new Fd(started.pidfd) };
   }

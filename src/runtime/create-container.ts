@@ -1,0 +1,203 @@
+/** CreateContainer: everything but a process. What the request says is checked here, so that a start can only fail at the kernel. */
+import { mkdirSync, rmSync } from 'node:fs';
+import { dirname, join, posix } from 'node:path';
+import { CleanupStack, failpoint, NodeletError, SpanList } from '../base/index.ts';
+import { ContainerEventType, type LocalContainerConfig, NamespaceMode, Signal } from '../cri/index.ts';
+import type { ImageRecord } from '../image/index.ts';
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, signalName, signalNumber } from '../linux/constants.ts';
+import { native } from '../linux/native.ts';
+import { check } from '../linux/syscall-error.ts';
+import { commandOf } from './build-spec.ts';
+import type { RuntimeContext } from './context.ts';
+import { DEFAULT_STOP_SIGNAL } from './defaults.ts';
+import { Container, type Sandbox } from './model.ts';
+import { checkSharedMounts } from './mount-sources.ts';
+import { type ContainerRecord, RECORD_VERSION } from './records.ts';
+import { newId } from './run-sandbox.ts';
+import { specOf } from './spec-of.ts';
+import { checkSandbox } from './state.ts';
+import { resolveUser } from './users.ts';
+
+function checkConfig(config: LocalContainerConfig): void {
+  const name = config.metadata?.name ?? '';
+  if (name === '') throw new NodeletError('INVALID_ARGUMENT', 'config.metadata.name is empty');
+  if (name.length > 253 || /[/\0\n]/.test(name))
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `config.metadata.name ${JSON.stringify(name.slice(0, 100))} is no valid name`,
+    );
+  const log = config.logPath ?? '';
+  if (log !== '' && (log.startsWith('/') || posix.normalize(log).startsWith('..'))) {
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `config.logPath ${JSON.stringify(log)} leads out of the pod's log directory`,
+    );
+  }
+}
+
+/** The request's, else the image's, else SIGTERM. */
+function stopSignalOf(config: LocalContainerConfig, image: ImageRecord): string {
+  if (config.stopSignal !== undefined && config.stopSignal !== Signal.RUNTIME_DEFAULT) {
+    for (const [name, value] of Object.entries(Signal)) if (value === config.stopSignal) return name;
+  }
+  const text = image.config.config?.StopSignal ?? '';
+  if (text === '') return DEFAULT_STOP_SIGNAL;
+  const number = signalNumber(text);
+  if (number === undefined)
+    throw new NodeletError(
+      'INVALID_STOP_SIGNAL',
+      `STOPSIGNAL ${JSON.stringify(text)} of image "${image.id}" is no signal`,
+    );
+  return signalName(number);
+}
+
+/** Destinations of the image's VOLUMEs that no mount of the request covers. */
+export function imageVolumes(config: LocalContainerConfig, image: ImageRecord): string[] {
+  const taken = new Set((config.mounts ?? []).map((mount) => posix.normalize(mount.containerPath ?? '')));
+  return Object.keys(image.config.config?.Volumes ?? {})
+    .map((path) => posix.normalize(`/${path}`))
+    .filter((path) => path !== '/' && !taken.has(path))
+    .sort();
+}
+
+export function volumeDirectory(context: RuntimeContext, containerId: string, index?: number): string {
+  const base = join(context.paths.root, 'volumes', containerId);
+  return index === undefined ? base : join(base, String(index));
+}
+
+export async function createContainer(
+  context: RuntimeContext,
+  sandbox: Sandbox,
+  config: LocalContainerConfig,
+  signal?: AbortSignal,
+): Promise<Container> {
+  checkConfig(config);
+  checkSandbox(sandbox.id, sandbox.record.state, 'create-container');
+  const existing = [...sandbox.containers.values()].find(
+    (one) =>
+      one.record.config.metadata?.name === config.metadata?.name &&
+      (one.record.config.metadata?.attempt ?? 0) === (config.metadata?.attempt ?? 0),
+  );
+  // A create that was given up by its caller and is tried again.
+  if (existing !== undefined && existing.record.state !== 'creating') return existing;
+
+  const { images, store, model, log } = context;
+  const reference = config.image?.image ?? '';
+  const image = images.resolve(reference);
+  if (image === undefined) {
+    throw new NodeletError(
+      'IMAGE_NOT_FOUND',
+      `cannot create a container from image ${JSON.stringify(reference)}: it is not on this machine`,
+      {
+        hint: `pull it first: nodelet image pull ${reference}`,
+      },
+    );
+  }
+  const security = config.linux?.securityContext ?? {};
+  const user = resolveUser(security, image.config.config?.User ?? '', images.users(image));
+  commandOf(config, image.config);
+  checkTarget(context, config);
+  checkSharedMounts(config.mounts ?? []);
+  const id = newId();
+  const record: ContainerRecord = {
+    version: RECORD_VERSION,
+    bootId: context.host.bootId,
+    id,
+    sandboxId: sandbox.id,
+    config,
+    imageId: image.id,
+    imageRef: image.repoDigests[0] ?? image.id,
+    user,
+    stopSignal: stopSignalOf(config, image),
+    createdAt: Date.now() * 1e6,
+    state: 'creating',
+    pid: 0,
+    startedAt: 0,
+    finishedAt: 0,
+    exitCode: 0,
+    oomKilled: false,
+    reason: '',
+    message: '',
+    spans: [],
+  };
+  const container = new Container(record, sandbox);
+  container.ended.resolve();
+  const spans = new SpanList();
+  const undo = new CleanupStack((step, error) =>
+    log.warn({ container: id, step, error: error.message }, 'cannot undo'),
+  );
+  try {
+    undo.push('record', () => store.removeContainer(sandbox.id, id));
+    store.saveContainer(record);
+    failpoint('container:after-record');
+    undo.push('snapshot', () => images.removeSnapshot(id));
+    await spans.measure('prepare snapshot', 'image', async () => {
+      const snapshot = images.prepare(id, image);
+      mapOwner(sandbox, snapshot.upper);
+    });
+    failpoint('container:after-snapshot');
+    undo.push('volumes', () => rmSync(volumeDirectory(context, id), { recursive: true, force: true }));
+    await makeVolumes(context, container, image);
+    failpoint('container:after-volumes');
+    if (config.logPath && sandbox.record.config.logDirectory) {
+      mkdirSync(dirname(join(sandbox.record.config.logDirectory, config.logPath)), {
+        recursive: true,
+        mode: 0o755,
+      });
+    }
+    // Compiled once here for its errors; a start compiles again with what the host is like then.
+    specOf(context, container, image);
+    if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
+    record.state = 'created';
+    record.spans = spans.spans;
+    store.saveContainer(record);
+    failpoint('container:after-created');
+    model.addContainer(container);
+    undo.disarm();
+  } catch (error) {
+    await undo.run();
+    throw error;
+  }
+  context.emit(ContainerEventType.CONTAINER_CREATED_EVENT, sandbox, container);
+  return container;
+}
+
+function checkTarget(context: RuntimeContext, config: LocalContainerConfig): void {
+  const options = config.linux?.securityContext?.namespaceOptions;
+  if (options?.pid !== NamespaceMode.TARGET) return;
+  context.model.container(options.targetId);
+}
+
+/**
+ * Files that the container makes belong to the ids that the host sees, so the writable layer's own directory must belong
+ * to the pod's root.
+ */
+function mapOwner(sandbox: Sandbox, upper: string): void {
+  const { uidMap, gidMap } = sandbox.record;
+  if (uidMap.length === 0) return;
+  const st = native().statx(AT_FDCWD, upper, AT_SYMLINK_NOFOLLOW);
+  if (typeof st === 'number') check(st, 'statx', upper);
+  else
+    check(
+      native().fchownat(AT_FDCWD, upper, mapId(uidMap, st.uid), mapId(gidMap, st.gid), AT_SYMLINK_NOFOLLOW),
+      'chown',
+      upper,
+    );
+}
+
+export function mapId(
+  map: readonly { readonly containerID: number; readonly hostID: number; readonly size: number }[],
+  id: number,
+): number {
+  const row = map.find((one) => id >= one.containerID && id < one.containerID + one.size);
+  return row === undefined ? 65_534 : row.hostID + id - row.containerID;
+}
+
+async function makeVolumes(context: RuntimeContext, container: Container, image: ImageRecord): Promise<void> {
+  const volumes = imageVolumes(container.record.config, image);
+  for (const [index, path] of volumes.entries()) {
+    const directory = volumeDirectory(context, container.id, index);
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    await context.images.copyOut(image, path, directory);
+  }
+}

@@ -1,0 +1,381 @@
+/**
+ * Compiles a container to its launch plan. Pure. The order is that of runtime.md §1.6 and of docs/ARCHITECTURE.md:
+ * cgroup, clone, limits, host paths, namespaces, root, mounts, pivot, identity, exec.
+ */
+import { NodeletError } from '../../base/index.ts';
+import { CLONE, MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import {
+  deviceOperations,
+  maskOperations,
+  openNull,
+  prepareDevices,
+  prepareMasks,
+} from './compile-devices.ts';
+import { identityOperations, limitOperations } from './compile-identity.ts';
+import { insideRoot, mountOperations, prepareMounts } from './compile-mounts.ts';
+import { type ContainerContext, LOG_LINE_LIMIT } from './context.ts';
+import type { LaunchPlan } from './encode.ts';
+import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
+import { passedSlot, Slots } from './slots.ts';
+import { type OciNamespaceType, type OciSpec, POD_NAMESPACE } from './spec.ts';
+
+const KINDS: Readonly<Record<OciNamespaceType, number>> = {
+  pid: CLONE.NEWPID,
+  network: CLONE.NEWNET,
+  ipc: CLONE.NEWIPC,
+  uts: CLONE.NEWUTS,
+  mount: CLONE.NEWNS,
+  user: CLONE.NEWUSER,
+  cgroup: CLONE.NEWCGROUP,
+  time: CLONE.NEWTIME,
+};
+
+const POD_SLOT: Readonly<Partial<Record<OciNamespaceType, number>>> = {
+  network: POD_SLOTS.net,
+  ipc: POD_SLOTS.ipc,
+  uts: POD_SLOTS.uts,
+  pid: POD_SLOTS.pid,
+  user: POD_SLOTS.user,
+};
+
+/** How each namespace of a container comes about. */
+interface Namespaces {
+  /** CLONE_NEW* of the new ones. */
+  readonly fresh: number;
+  /** Those to join: where their descriptor comes from. */
+  readonly joined: readonly {
+    readonly type: OciNamespaceType;
+    readonly kind: number;
+    readonly slot: number;
+    readonly open: Operation | undefined;
+  }[];
+}
+
+function sortNamespaces(spec: OciSpec, slots: Slots): Namespaces {
+  let fresh = 0;
+  const joined: Namespaces['joined'][number][] = [];
+  for (const { type, path } of spec.linux.namespaces) {
+    const kind = KINDS[type];
+    if (path === undefined) {
+      fresh |= kind;
+      continue;
+    }
+    const pod = path === POD_NAMESPACE ? POD_SLOT[type] : undefined;
+    if (path === POD_NAMESPACE && pod === undefined) {
+      throw new NodeletError(
+        'INVALID_NAMESPACE',
+        `linux.namespaces: a pod has no ${type} namespace of its own`,
+      );
+    }
+    const slot = pod ?? slots.take();
+    joined.push({
+      type,
+      kind,
+      slot,
+      open: pod === undefined ? { op: 'open', path, open: O.RDONLY, out: slot } : undefined,
+    });
+  }
+  if ((fresh & CLONE.NEWNS) === 0)
+    throw new NodeletError(
+      'INVALID_NAMESPACE',
+      'linux.namespaces: a container needs a mount namespace of its own',
+    );
+  return { fresh, joined };
+}
+
+export function compileContainer(spec: OciSpec, context: ContainerContext): LaunchPlan {
+  const slots = new Slots(context.deviceProgram ? 1 : 0);
+  const namespaces = sortNamespaces(spec, slots);
+  const userNamespace = namespaces.joined.some((one) => one.type === 'user');
+  if ((namespaces.fresh & CLONE.NEWUSER) !== 0) {
+    throw new NodeletError(
+      'INVALID_NAMESPACE',
+      'linux.namespaces: the user namespace is the pod\'s (path "pod:")',
+    );
+  }
+  const io = { in: slots.take(), out: slots.take(), err: slots.take() };
+  const root = slots.take();
+  const late = context.cgroup.late.map((write) => ({ ...write, slot: slots.take() }));
+
+  const shim = shimOperations(context, slots, io);
+  const binds = prepareMounts(spec, context, slots, userNamespace);
+  const devices = prepareDevices(spec, slots, userNamespace);
+  const masks = prepareMasks(spec, slots);
+  const pid = namespaces.joined.find((one) => one.type === 'pid');
+
+  /** In the host's mount namespace and with the host's identity. */
+  const onHost: Operation[] = [
+    ...context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 })),
+    ...late.map((write): Operation => ({ op: 'open', path: write.path, open: O.WRONLY, out: write.slot })),
+    { op: 'session-keyring', name: `_ses.${context.id.slice(0, 12)}`, flags: FLAGS.TOLERATE_DENIED },
+    ...limitOperations(spec.process),
+    ...binds.operations,
+    ...devices.operations,
+    ...masks.operations,
+  ];
+  const join = namespaces.joined
+    .filter((one) => one.type !== 'user' && one.type !== 'pid')
+    .map((one): Operation => ({ op: 'join-namespace', namespace: one.slot, kind: one.kind }));
+  const opened = namespaces.joined.flatMap((one) => (one.open === undefined ? [] : [one.open]));
+  const inside: Operation[] = [
+    ...Object.entries(spec.linux.sysctl ?? {}).map(
+      ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
+    ),
+    ...mountOperations(binds.mounts, context, slots, root),
+    ...deviceOperations(spec, devices.trees, root),
+    ...maskOperations(spec, slots, root, masks.none),
+    ...workingDirectory(spec, root),
+    { op: 'pivot', root },
+    ...(spec.root.readonly === true
+      ? [
+          {
+            op: 'mount-attributes',
+            tree: root,
+            set: MOUNT_ATTR.RDONLY,
+            clear: 0,
+            propagation: 0,
+            flags: 0,
+          } as const,
+        ]
+      : []),
+    { op: 'session' },
+    ...streamOperations(spec, root, io),
+    ...late.map((write): Operation => ({ op: 'write-slot', file: write.slot, data: write.value, flags: 0 })),
+    ...identityOperations(spec.process, context.seccomp),
+  ];
+
+  const operations: Operation[] = [...shim.operations, ...opened];
+  // unshare() makes no process PID 1: a new PID namespace is made by the clone.
+  const unshared = namespaces.fresh & ~CLONE.NEWPID;
+  if (!userNamespace) {
+    if (pid !== undefined) operations.push({ op: 'children-namespace', namespace: pid.slot });
+    operations.push(
+      { op: 'clone', flags: namespaces.fresh & CLONE.NEWPID, cgroup: shim.cgroup, uidMap: '', gidMap: '' },
+      ...onHost,
+      ...join,
+      { op: 'unshare', kinds: unshared },
+      { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+      ...rootOperations(spec, context, root),
+      { op: 'attach', tree: root, path: context.staging },
+      ...inside,
+    );
+  } else {
+    const user = namespaces.joined.find((one) => one.type === 'user');
+    if (user === undefined) throw new NodeletError('INTERNAL', 'no user namespace');
+    operations.push(
+      { op: 'clone', flags: 0, cgroup: shim.cgroup, uidMap: '', gidMap: '' },
+      ...onHost,
+      // A first mount namespace with the host's rights: an overlay that is mounted inside the user namespace would not
+      // obey the trusted.overlay attributes of its layers.
+      { op: 'unshare', kinds: CLONE.NEWNS },
+      { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+      ...mappedRootOperations(spec, context, slots, root, user.slot),
+      { op: 'join-namespace', namespace: user.slot, kind: CLONE.NEWUSER },
+      { op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 },
+      ...join,
+      ...(pid === undefined
+        ? []
+        : [{ op: 'join-namespace', namespace: pid.slot, kind: CLONE.NEWPID } as const]),
+      // The second one belongs to the user namespace, and so do the PID and cgroup namespaces.
+      { op: 'unshare', kinds: unshared | (namespaces.fresh & CLONE.NEWPID) },
+      { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+      { op: 'attach', tree: root, path: '.' },
+      ...inside,
+    );
+  }
+  return { kind: 'container', name: context.id, operations };
+}
+
+/** What the shim does before there is a child. */
+function shimOperations(
+  context: ContainerContext,
+  slots: Slots,
+  io: { in: number; out: number; err: number },
+): { operations: Operation[]; cgroup: number } {
+  const cgroup = slots.take();
+  const { streams } = context;
+  return {
+    cgroup,
+    operations: [
+      ...context.cgroup.steps.map(
+        (step): Operation =>
+          step.op === 'mkdir'
+            ? { op: 'make-directory', path: step.path, mode: 0o755 }
+            : {
+                op: 'write-file',
+                path: step.path,
+                data: step.value,
+                flags: step.optional === true ? FLAGS.TOLERATE_MISSING : 0,
+              },
+      ),
+      { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
+      ...(context.deviceProgram
+        ? [
+            openForProgram(context, cgroup),
+            { op: 'attach-device-program', cgroup, program: passedSlot(0) } as const,
+          ]
+        : []),
+      {
+        op: 'exit-record',
+        path: context.exitRecord,
+        oomFile: context.cgroup.oom.file,
+        oomKey: context.cgroup.oom.key,
+        killFile: context.cgroup.killFile,
+      },
+      openNull(io.in),
+      {
+        op: 'streams',
+        directory: streams.directory,
+        log: streams.log,
+        lineLimit: LOG_LINE_LIMIT,
+        stdin: streams.stdin ? 1 : 0,
+        terminal: context.terminal ? 1 : 0,
+        inSlot: io.in,
+        outSlot: io.out,
+        errSlot: io.err,
+      },
+    ],
+  };
+}
+
+/** bpf(2) wants a descriptor that was opened for reading, not O_PATH. */
+function openForProgram(context: ContainerContext, out: number): Operation {
+  return { op: 'open', path: context.cgroup.directory, open: O.RDONLY | O.DIRECTORY, out };
+}
+
+function rootOperations(spec: OciSpec, context: ContainerContext, root: number): Operation[] {
+  if (context.overlay === undefined) {
+    return [
+      { op: 'open-tree', base: -1, path: spec.root.path, flags: FLAGS.RECURSIVE, out: root },
+      {
+        op: 'mount-attributes',
+        tree: root,
+        set: 0,
+        clear: 0,
+        propagation: MS.PRIVATE,
+        flags: FLAGS.RECURSIVE,
+      },
+    ];
+  }
+  const { lower, upper, work } = context.overlay;
+  return [
+    {
+      op: 'overlay',
+      lower: [...lower],
+      upper,
+      work,
+      options: OVERLAY_OPTIONS,
+      staging: context.staging,
+      out: root,
+    },
+  ];
+}
+
+/**
+ * volatile (Linux 5.10): the files of a container go with it, so nothing has to wait for the disk when it is unmounted.
+ */
+const OVERLAY_OPTIONS: readonly string[] = ['volatile'];
+
+/** Layers seen through the pod's id map (overlayfs on id-mapped layers: Linux 5.19), which must be attached before 6.15. */
+function mappedRootOperations(
+  spec: OciSpec,
+  context: ContainerContext,
+  slots: Slots,
+  root: number,
+  user: number,
+): Operation[] {
+  const staging = slots.take();
+  const open: Operation = { op: 'open', path: context.staging, open: O.PATH | O.DIRECTORY, out: staging };
+  const enter: Operation = { op: 'enter-directory', directory: staging };
+  if (context.overlay === undefined) {
+    return [
+      { op: 'open-tree', base: -1, path: spec.root.path, flags: FLAGS.RECURSIVE, out: root },
+      { op: 'id-map', tree: root, namespace: user, flags: FLAGS.RECURSIVE },
+      {
+        op: 'mount-attributes',
+        tree: root,
+        set: 0,
+        clear: 0,
+        propagation: MS.PRIVATE,
+        flags: FLAGS.RECURSIVE,
+      },
+      open,
+      enter,
+    ];
+  }
+  const operations: Operation[] = [];
+  const scratch = slots.take();
+  operations.push(
+    {
+      op: 'mount',
+      type: 'tmpfs',
+      options: ['mode=755', 'size=64k'],
+      attributes: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV,
+      out: scratch,
+    },
+    { op: 'attach', tree: scratch, path: context.staging },
+    { op: 'make-directory', path: `${context.staging}/root`, mode: 0o755 },
+  );
+  const lower = context.overlay.lower.map((layer, i) => {
+    const tree = slots.take();
+    const path = `${context.staging}/${i}`;
+    operations.push(
+      { op: 'make-directory', path, mode: 0o755 },
+      { op: 'open-tree', base: -1, path: layer, flags: 0, out: tree },
+      { op: 'id-map', tree, namespace: user, flags: 0 },
+      { op: 'attach', tree, path },
+    );
+    return path;
+  });
+  const { upper, work } = context.overlay;
+  operations.push({
+    op: 'overlay',
+    lower,
+    upper,
+    work,
+    options: OVERLAY_OPTIONS,
+    staging: `${context.staging}/root`,
+    out: root,
+  });
+  operations.push(
+    { op: 'open', path: `${context.staging}/root`, open: O.PATH | O.DIRECTORY, out: staging },
+    enter,
+  );
+  return operations;
+}
+
+/** Made where it is missing, as runc does, while the root can still be written. */
+function workingDirectory(spec: OciSpec, root: number): Operation[] {
+  if (spec.process.cwd === '/') return [];
+  return [{ op: 'directory-in', root, path: insideRoot(spec.process.cwd), mode: 0o755, uid: 0, gid: 0 }];
+}
+
+function streamOperations(
+  spec: OciSpec,
+  root: number,
+  io: { in: number; out: number; err: number },
+): Operation[] {
+  const { process } = spec;
+  if (process.terminal !== true) {
+    return [{ op: 'standard-streams', stdin: io.in, stdout: io.out, stderr: io.err, uid: process.user.uid }];
+  }
+  return [terminalOperation(process.consoleSize, process.user.uid, root, true)];
+}
+
+/** gid 5 is the tty group of every distribution and of the devpts mount. */
+export function terminalOperation(
+  size: { readonly height: number; readonly width: number } | undefined,
+  uid: number,
+  root: number,
+  console: boolean,
+): Operation {
+  return {
+    op: 'terminal',
+    rows: size?.height ?? 0,
+    columns: size?.width ?? 0,
+    uid,
+    gid: 5,
+    root,
+    console: console ? 1 : 0,
+  };
+}

@@ -1,0 +1,107 @@
+import { NodeletError } from '../../base/index.ts';
+import { capabilityMask, parseCapability } from '../../linux/capabilities.ts';
+import type { SeccompProgram } from './context.ts';
+import { FLAGS, type Operation } from './protocol.gen.ts';
+import type { OciProcess } from './spec.ts';
+
+/** setrlimit(2) resources by their OCI name. */
+export const RLIMITS: Readonly<Record<string, number>> = {
+  RLIMIT_CPU: 0,
+  RLIMIT_FSIZE: 1,
+  RLIMIT_DATA: 2,
+  RLIMIT_STACK: 3,
+  RLIMIT_CORE: 4,
+  RLIMIT_RSS: 5,
+  RLIMIT_NPROC: 6,
+  RLIMIT_NOFILE: 7,
+  RLIMIT_MEMLOCK: 8,
+  RLIMIT_AS: 9,
+  RLIMIT_LOCKS: 10,
+  RLIMIT_SIGPENDING: 11,
+  RLIMIT_MSGQUEUE: 12,
+  RLIMIT_NICE: 13,
+  RLIMIT_RTPRIO: 14,
+  RLIMIT_RTTIME: 15,
+};
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Limits and scores: before any namespace, where the right to raise them would be gone. */
+export function limitOperations(process: OciProcess): Operation[] {
+  const operations: Operation[] = [];
+  for (const limit of process.rlimits ?? []) {
+    const resource = RLIMITS[limit.type];
+    if (resource === undefined) {
+      throw new NodeletError('INVALID_RLIMIT', `process.rlimits: unknown limit "${limit.type}"`, {
+        hint: `use one of ${Object.keys(RLIMITS).join(', ')}`,
+      });
+    }
+    // Hosts without CAP_SYS_RESOURCE cannot raise a hard limit: a warning, not a failed pod.
+    operations.push({
+      op: 'rlimit',
+      resource,
+      soft: infinity(limit.soft),
+      hard: infinity(limit.hard),
+      flags: FLAGS.TOLERATE_DENIED,
+    });
+  }
+  if (process.oomScoreAdj !== undefined) {
+    operations.push({ op: 'oom-score', value: process.oomScoreAdj, flags: FLAGS.TOLERATE_DENIED });
+  }
+  return operations;
+}
+
+function mask(names: readonly string[] | undefined): bigint {
+  return capabilityMask((names ?? []).map(parseCapability));
+}
+
+/** RLIM_INFINITY is the largest 64-bit number; JSON writers give it as that or as -1. */
+function infinity(value: number): bigint {
+  return value < 0 || value >= 2 ** 63 ? 0xffff_ffff_ffff_ffffn : BigInt(value);
+}
+
+/**
+ * From the working directory to exec (reference order: runtime.md §1.6). A filter that needs CAP_SYS_ADMIN goes in
+ * first, one under no_new_privs last: then only execve itself has to be allowed by it.
+ */
+export function identityOperations(process: OciProcess, seccomp: SeccompProgram | undefined): Operation[] {
+  const { user } = process;
+  const path = [...process.env].reverse().find((entry) => entry.startsWith('PATH='));
+  const operations: Operation[] = [
+    // As root first; what only the user may enter (a root-squashed share) is tried again as the user.
+    { op: 'working-directory', path: process.cwd, flags: FLAGS.TOLERATE_DENIED },
+    { op: 'umask', mask: user.umask ?? 0o022 },
+  ];
+  const filter: Operation[] =
+    seccomp === undefined ? [] : [{ op: 'seccomp', flags: seccomp.flags, filter: seccomp.filter }];
+  const early = process.noNewPrivileges !== true;
+  if (early) operations.push(...filter);
+  const caps = process.capabilities;
+  operations.push({ op: 'bounding-set', keep: mask(caps?.bounding) });
+  operations.push({
+    op: 'identity',
+    uid: user.uid,
+    gid: user.gid,
+    groups: [...(user.additionalGids ?? [])],
+    keep: 1,
+  });
+  operations.push({ op: 'working-directory', path: process.cwd, flags: FLAGS.KEEP });
+  operations.push({
+    op: 'capabilities',
+    effective: mask(caps?.effective),
+    permitted: mask(caps?.permitted),
+    inheritable: mask(caps?.inheritable),
+    ambient: mask(caps?.ambient),
+  });
+  if (process.noNewPrivileges === true) operations.push({ op: 'no-new-privileges' });
+  operations.push({
+    op: 'find-program',
+    file: process.args[0] ?? '',
+    path: path === undefined ? DEFAULT_PATH : path.slice(5),
+  });
+  operations.push({ op: 'death-signal', signal: 0 });
+  operations.push({ op: 'close-descriptors', from: 3 });
+  if (!early) operations.push(...filter);
+  operations.push({ op: 'execute', argv: [...process.args], env: [...process.env] });
+  return operations;
+}

@@ -1,0 +1,237 @@
+import { posix } from 'node:path';
+import { NodeletError } from '../../base/index.ts';
+import { MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import type { CgroupView, ContainerContext } from './context.ts';
+import { type MountOptions, parseMountOptions } from './mount-options.ts';
+import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
+import type { Slots } from './slots.ts';
+import type { OciMount, OciSpec } from './spec.ts';
+
+/** Stands as a bind's source for the pod's /dev/shm, which the shim holds. */
+export const POD_SHM = 'pod:shm';
+
+/** A bind whose source was opened while the host's mounts were in sight, waiting to be attached. */
+export interface PreparedMount {
+  readonly mount: OciMount;
+  readonly options: MountOptions;
+  /** The slot of the detached tree; undefined for a file system that is made inside. */
+  readonly tree: number | undefined;
+}
+
+/** True where the mount is a bind of something that exists. */
+export function isBind(mount: OciMount, options: MountOptions): boolean {
+  return mount.type === 'bind' || options.bind;
+}
+
+/**
+ * Opens the sources of all binds, in the host's mount namespace and with the host's identity. A clone that is taken here
+ * keeps the host's peer group, so its propagation is always set: private unless the specification says otherwise.
+ */
+export function prepareMounts(
+  spec: OciSpec,
+  context: ContainerContext,
+  slots: Slots,
+  userNamespace: boolean,
+): { operations: Operation[]; mounts: PreparedMount[] } {
+  const operations: Operation[] = [];
+  const mounts: PreparedMount[] = [];
+  for (const mount of spec.mounts) {
+    const options = parseMountOptions(mount.options);
+    if (!isBind(mount, options)) {
+      mounts.push({ mount, options, tree: undefined });
+      continue;
+    }
+    const tree = slots.take();
+    operations.push(...openSource(mount, options, context, slots, tree));
+    if ((mount.uidMappings?.length ?? 0) > 0 || options.idmap) {
+      if (!userNamespace)
+        throw new NodeletError(
+          'INVALID_MOUNT',
+          `mount ${JSON.stringify(mount.destination)}: id mappings need a user namespace`,
+        );
+      operations.push({
+        op: 'id-map',
+        tree,
+        namespace: POD_SLOTS.user,
+        flags: options.recursive ? FLAGS.RECURSIVE : 0,
+      });
+    }
+    operations.push(...attributeOperations(tree, options));
+    mounts.push({ mount, options, tree });
+  }
+  return { operations, mounts };
+}
+
+function openSource(
+  mount: OciMount,
+  options: MountOptions,
+  context: ContainerContext,
+  slots: Slots,
+  tree: number,
+): Operation[] {
+  const flags = options.recursive ? FLAGS.RECURSIVE : 0;
+  const source = mount.source ?? '';
+  if (source === POD_SHM) return podShm(context, slots, tree);
+  if (source === '')
+    throw new NodeletError(
+      'INVALID_MOUNT',
+      `mount ${JSON.stringify(mount.destination)}: a bind needs a source`,
+    );
+  if (mount.subPath === undefined) return [{ op: 'open-tree', base: -1, path: source, flags, out: tree }];
+  // The volume's directory first, then the path beneath it, so that no link in the volume leads out (CVE-2017-1002101).
+  const volume = slots.take();
+  const inner = slots.take();
+  return [
+    { op: 'open', path: source, open: O.PATH | O.DIRECTORY, out: volume },
+    { op: 'open-beneath', base: volume, path: mount.subPath, open: O.PATH, out: inner },
+    { op: 'open-tree', base: inner, path: '', flags, out: tree },
+  ];
+}
+
+/** The pod's shared memory: held detached, or, before Linux 6.15, attached in a mount namespace of its own. */
+function podShm(context: ContainerContext, slots: Slots, tree: number): Operation[] {
+  if (context.features.cloneDetached)
+    return [{ op: 'open-tree', base: POD_SLOTS.shm, path: '', flags: 0, out: tree }];
+  const home = slots.take();
+  return [
+    { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: home },
+    { op: 'join-namespace', namespace: POD_SLOTS.mnt, kind: 0x0002_0000 },
+    { op: 'open-tree', base: -1, path: context.staging, flags: 0, out: tree },
+    { op: 'join-namespace', namespace: home, kind: 0x0002_0000 },
+  ];
+}
+
+function attributeOperations(tree: number, options: MountOptions): Operation[] {
+  const operations: Operation[] = [
+    {
+      op: 'mount-attributes',
+      tree,
+      set: 0,
+      clear: 0,
+      propagation: options.propagation === 0 ? MS.PRIVATE : options.propagation,
+      flags: options.propagation === 0 || options.propagationRecursive ? FLAGS.RECURSIVE : 0,
+    },
+  ];
+  if (options.propagation === MS.SHARED) operations.pop(); // the clone is in the host's peer group already
+  if (options.set !== 0 || options.clear !== 0) {
+    operations.push({
+      op: 'mount-attributes',
+      tree,
+      set: options.set,
+      clear: options.clear,
+      propagation: 0,
+      flags: 0,
+    });
+  }
+  if (options.recursiveSet !== 0 || options.recursiveClear !== 0) {
+    operations.push({
+      op: 'mount-attributes',
+      tree,
+      set: options.recursiveSet,
+      clear: options.recursiveClear,
+      propagation: 0,
+      flags: FLAGS.RECURSIVE,
+    });
+  }
+  return operations;
+}
+
+/** Attaches everything below the root, in the specification's order. */
+export function mountOperations(
+  mounts: readonly PreparedMount[],
+  context: ContainerContext,
+  slots: Slots,
+  root: number,
+): Operation[] {
+  const operations: Operation[] = [];
+  for (const { mount, options, tree } of mounts) {
+    const path = insideRoot(mount.destination);
+    if (tree !== undefined) {
+      operations.push({ op: 'attach-in', tree, root, path, flags: 0 });
+      continue;
+    }
+    if (mount.type === 'cgroup' || mount.type === 'cgroup2') {
+      operations.push(...cgroupMounts(context.cgroupView, options, slots, root, path));
+      continue;
+    }
+    const made = slots.take();
+    operations.push({
+      op: 'mount',
+      type: mount.type ?? 'none',
+      options: [...options.data],
+      attributes: options.set,
+      out: made,
+    });
+    // A link in the image must not lead /proc, /sys or /dev elsewhere (CVE-2019-19921, CVE-2026-41579).
+    operations.push({
+      op: 'attach-in',
+      tree: made,
+      root,
+      path,
+      flags: KERNEL_PATHS.has(path) ? FLAGS.NO_SYMLINKS : 0,
+    });
+  }
+  return operations;
+}
+
+const KERNEL_PATHS = new Set(['proc', 'sys', 'dev']);
+
+/** v2: one mount that the cgroup namespace roots at the container's own group. Hybrid: a directory of hierarchies. */
+function cgroupMounts(
+  view: CgroupView,
+  options: MountOptions,
+  slots: Slots,
+  root: number,
+  path: string,
+): Operation[] {
+  const attributes = options.set;
+  if (view.kind === 'unified') {
+    const tree = slots.take();
+    return [
+      { op: 'mount', type: 'cgroup2', options: [], attributes, out: tree },
+      { op: 'attach-in', tree, root, path, flags: 0 },
+    ];
+  }
+  const base = slots.take();
+  const operations: Operation[] = [
+    {
+      op: 'mount',
+      type: 'tmpfs',
+      options: ['mode=755', 'size=0'],
+      attributes: attributes & ~MOUNT_ATTR.RDONLY,
+      out: base,
+    },
+    { op: 'attach-in', tree: base, root, path, flags: FLAGS.KEEP },
+  ];
+  const all = [
+    ...view.hierarchies.map((one) => ({ ...one, type: 'cgroup' })),
+    { name: view.unifiedName, options: [] as readonly string[], type: 'cgroup2' },
+  ];
+  for (const { name, options: data, type } of all) {
+    const tree = slots.take();
+    operations.push({ op: 'mount', type, options: [...data], attributes, out: tree });
+    operations.push({ op: 'attach-in', tree, root, path: posix.join(path, name), flags: 0 });
+  }
+  if ((attributes & MOUNT_ATTR.RDONLY) !== 0) {
+    operations.push({
+      op: 'mount-attributes',
+      tree: base,
+      set: MOUNT_ATTR.RDONLY,
+      clear: 0,
+      propagation: 0,
+      flags: 0,
+    });
+  }
+  return operations;
+}
+
+/** A destination as a clean path that starts below the root. */
+export function insideRoot(path: string): string {
+  const clean = posix.normalize(`/${path}`).slice(1).replace(/\/$/, '');
+  if (clean === '')
+    throw new NodeletError(
+      'INVALID_MOUNT',
+      `mount destination ${JSON.stringify(path)}: the root itself cannot be mounted over`,
+    );
+  return clean;
+}

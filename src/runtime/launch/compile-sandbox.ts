@@ -1,0 +1,215 @@
+/** Compiles what makes a pod's namespaces. Pure. */
+import { CLONE, MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import type { CgroupStep, KernelFeatures } from './context.ts';
+import type { LaunchPlan } from './encode.ts';
+import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
+import { Slots } from './slots.ts';
+import type { OciIdMap } from './spec.ts';
+
+export interface SandboxContext {
+  readonly id: string;
+  readonly hostname: string;
+  /** False where the pod uses the host's. */
+  readonly network: boolean;
+  readonly ipc: boolean;
+  readonly uts: boolean;
+  /** One PID namespace for all containers, with a pause process as its PID 1. */
+  readonly sharedPid: boolean;
+  /** A user namespace; empty for the host's. */
+  readonly uidMap: readonly OciIdMap[];
+  readonly gidMap: readonly OciIdMap[];
+  readonly sysctls: Readonly<Record<string, string>>;
+  /** Bytes of /dev/shm. */
+  readonly shmSize: number;
+  readonly staging: string;
+  /** The pause process' own cgroup, made where there is one. */
+  readonly cgroup: {
+    readonly steps: readonly CgroupStep[];
+    readonly directory: string;
+    readonly join: readonly string[];
+  };
+  readonly oomScoreAdj: number | undefined;
+  readonly features: KernelFeatures;
+}
+
+/** uid_map's text. */
+export function idMapText(map: readonly OciIdMap[]): string {
+  return map.map((row) => `${row.containerID} ${row.hostID} ${row.size}\n`).join('');
+}
+
+/** The host's id for root of the pod. */
+export function mappedRoot(map: readonly OciIdMap[]): number {
+  return map.find((row) => row.containerID === 0)?.hostID ?? 0;
+}
+
+const HOLD_KINDS = [
+  ['net', CLONE.NEWNET],
+  ['ipc', CLONE.NEWIPC],
+  ['uts', CLONE.NEWUTS],
+  ['user', CLONE.NEWUSER],
+  ['pid', CLONE.NEWPID],
+] as const;
+
+/**
+ * The plans of a sandbox, to be run one after another. The first makes the namespaces and, where PIDs are shared, stays as
+ * the pause process; with a user namespace a second one does with the host's rights what the first may not.
+ */
+export function compileSandbox(context: SandboxContext): LaunchPlan[] {
+  const userNamespace = context.uidMap.length > 0;
+  const slots = new Slots(0);
+  const program = slots.take();
+  const staging = slots.take();
+  let kinds = 0;
+  if (context.uts) kinds |= CLONE.NEWUTS;
+  if (context.network) kinds |= CLONE.NEWNET;
+  if (context.ipc) kinds |= CLONE.NEWIPC;
+  if (context.sharedPid) kinds |= CLONE.NEWPID;
+  if (userNamespace) kinds |= CLONE.NEWUSER;
+  if (kinds === 0) return [];
+
+  const operations: Operation[] = [];
+  let cgroup = -1;
+  if (context.sharedPid) {
+    cgroup = slots.take();
+    operations.push(
+      ...context.cgroup.steps.map(
+        (step): Operation =>
+          step.op === 'mkdir'
+            ? { op: 'make-directory', path: step.path, mode: 0o755 }
+            : {
+                op: 'write-file',
+                path: step.path,
+                data: step.value,
+                flags: step.optional === true ? FLAGS.TOLERATE_MISSING : 0,
+              },
+      ),
+      { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
+      { op: 'open', path: '/proc/self/exe', open: O.PATH, out: program },
+      { op: 'open', path: context.staging, open: O.PATH | O.DIRECTORY, out: staging },
+    );
+  }
+  // v1 groups are joined by the shim's child before it is somebody else; its user namespace comes with the clone.
+  const joins = context.sharedPid
+    ? context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 }))
+    : [];
+  if (userNamespace && joins.length > 0) {
+    operations.push({ op: 'clone', flags: 0, cgroup, uidMap: '', gidMap: '' }, ...joins, {
+      op: 'clone',
+      flags: kinds | CLONE.PARENT,
+      cgroup: -1,
+      uidMap: idMapText(context.uidMap),
+      gidMap: idMapText(context.gidMap),
+    });
+  } else {
+    operations.push(
+      {
+        op: 'clone',
+        flags: kinds,
+        cgroup,
+        uidMap: idMapText(context.uidMap),
+        gidMap: idMapText(context.gidMap),
+      },
+      ...joins,
+    );
+  }
+  if (context.sharedPid && context.oomScoreAdj !== undefined && !userNamespace) {
+    operations.push({ op: 'oom-score', value: context.oomScoreAdj, flags: FLAGS.TOLERATE_DENIED });
+  }
+  if (userNamespace) operations.push({ op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 });
+  if (context.uts) operations.push({ op: 'hostname', name: context.hostname });
+  if (context.network) operations.push({ op: 'loopback-up' });
+  for (const [name, kind] of HOLD_KINDS) {
+    if ((kinds & kind) === 0) continue;
+    const slot = slots.take();
+    operations.push({ op: 'open', path: `/proc/self/ns/${name}`, open: O.RDONLY, out: slot });
+    operations.push({ op: 'hold', source: slot, pod: POD_SLOTS[name] });
+  }
+  const asHost = hostOperations(context, slots);
+  if (!userNamespace) operations.push(...asHost);
+  operations.push(
+    ...(context.sharedPid ? pauseOperations(slots, program, staging) : [{ op: 'finish' } as const]),
+  );
+
+  const plans: LaunchPlan[] = [{ kind: 'sandbox', name: context.id, operations }];
+  if (userNamespace && asHost.length > 0) {
+    plans.push({
+      kind: 'sandbox',
+      name: `${context.id.slice(0, 64)}-setup`,
+      operations: [
+        { op: 'clone', flags: 0, cgroup: -1, uidMap: '', gidMap: '' },
+        ...HOLD_KINDS.filter(([name, kind]) => (kinds & kind) !== 0 && name !== 'user' && name !== 'pid').map(
+          ([name, kind]): Operation => ({ op: 'join-namespace', namespace: POD_SLOTS[name], kind }),
+        ),
+        ...asHost,
+        { op: 'finish' },
+      ],
+    });
+  }
+  return plans;
+}
+
+/** Sysctls and shared memory: with the host's rights, inside the pod's namespaces. */
+function hostOperations(context: SandboxContext, slots: Slots): Operation[] {
+  const operations: Operation[] = Object.entries(context.sysctls).map(
+    ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
+  );
+  if (!context.ipc) return operations;
+  const shm = slots.take();
+  const attributes = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC;
+  const owner = [`uid=${mappedRoot(context.uidMap)}`, `gid=${mappedRoot(context.gidMap)}`];
+  const mount: Operation = {
+    op: 'mount',
+    type: 'tmpfs',
+    options: ['mode=1777', `size=${context.shmSize}`, ...owner],
+    attributes,
+    out: shm,
+  };
+  if (context.features.cloneDetached) {
+    operations.push(mount, { op: 'hold', source: shm, pod: POD_SLOTS.shm });
+    return operations;
+  }
+  // Before Linux 6.15 a detached tree cannot be cloned: it is attached in a mount namespace that the shim holds.
+  const namespace = slots.take();
+  operations.push(
+    { op: 'unshare', kinds: CLONE.NEWNS },
+    { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+    mount,
+    { op: 'attach', tree: shm, path: context.staging },
+    { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: namespace },
+    { op: 'hold', source: namespace, pod: POD_SLOTS.mnt },
+  );
+  return operations;
+}
+
+/** The id that Kubernetes' own pause image runs as. */
+const PAUSE_ID = 65_535;
+
+/**
+ * PID 1 of a shared PID namespace is in sight of every container of the pod, and one with CAP_SYS_PTRACE could walk
+ * through /proc/1/root: it gets an empty read-only root of its own, no descriptors, no privileges.
+ */
+function pauseOperations(slots: Slots, program: number, staging: number): Operation[] {
+  const root = slots.take();
+  return [
+    { op: 'session' },
+    { op: 'enter-directory', directory: staging },
+    { op: 'unshare', kinds: CLONE.NEWNS },
+    { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+    {
+      op: 'mount',
+      type: 'tmpfs',
+      options: ['mode=0555', 'size=0', 'nr_inodes=1'],
+      attributes: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC,
+      out: root,
+    },
+    { op: 'attach', tree: root, path: '.' },
+    { op: 'pivot', root },
+    { op: 'bounding-set', keep: 0 },
+    { op: 'identity', uid: PAUSE_ID, gid: PAUSE_ID, groups: [], keep: 0 },
+    { op: 'capabilities', effective: 0, permitted: 0, inheritable: 0, ambient: 0 },
+    { op: 'no-new-privileges' },
+    { op: 'death-signal', signal: 0 },
+    { op: 'close-descriptors', from: 0 },
+    { op: 'execute-program', program, argv: ['pause'], env: [] },
+  ];
+}

@@ -1,0 +1,227 @@
+/** RunPodSandbox: record, files, shim, namespaces, network; undone in reverse where a step fails. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { hostname as hostHostname } from 'node:os';
+import { CleanupStack, failpoint, NodeletError, type Span, SpanList } from '../base/index.ts';
+import type { NetworkAttachment } from '../cni/index.ts';
+import { NamespaceMode, type PodSandboxConfig } from '../cri/index.ts';
+import { attachShim } from './attach-shim.ts';
+import { ociIdMap } from './build-spec.ts';
+import type { RuntimeContext } from './context.ts';
+import { POD_SYSCTLS, SHM_SIZE } from './defaults.ts';
+import { compileSandbox, type SandboxContext } from './launch/compile-sandbox.ts';
+import type { LaunchPlan } from './launch/encode.ts';
+import { POD_SLOTS } from './launch/protocol.gen.ts';
+import { Sandbox } from './model.ts';
+import { RECORD_VERSION, type SandboxRecord } from './records.ts';
+import { writeSandboxFiles } from './sandbox-files.ts';
+import { stopShim } from './stop-sandbox.ts';
+
+/** 64 hex digits, as containerd's. */
+export function newId(): string {
+  return randomBytes(32).toString('hex');
+}
+
+export function networkAttachment(
+  sandbox: { readonly id: string; readonly config: PodSandboxConfig },
+  netnsFd: number | undefined,
+): NetworkAttachment {
+  const { metadata, portMappings } = sandbox.config;
+  const protocols = ['tcp', 'udp', 'sctp'] as const;
+  return {
+    id: sandbox.id,
+    netnsFd,
+    podNamespace: metadata?.namespace ?? '',
+    podName: metadata?.name ?? '',
+    podUid: metadata?.uid ?? '',
+    portMappings: (portMappings ?? [])
+      .filter((port) => (port.hostPort ?? 0) > 0)
+      .map((port) => ({
+        hostPort: port.hostPort ?? 0,
+        containerPort: port.containerPort ?? 0,
+        protocol: protocols[port.protocol ?? 0] ?? 'tcp',
+        hostIP: port.hostIp ?? '',
+      })),
+  };
+}
+
+function checkConfig(config: PodSandboxConfig): void {
+  const { metadata } = config;
+  for (const field of ['name', 'namespace', 'uid'] as const) {
+    const value = metadata?.[field] ?? '';
+    if (value === '') throw new NodeletError('INVALID_ARGUMENT', `config.metadata.${field} is empty`);
+    if (value.length > 253 || /[/\0\n]/.test(value))
+      throw new NodeletError(
+        'INVALID_ARGUMENT',
+        `config.metadata.${field} ${JSON.stringify(value.slice(0, 100))} is no valid name`,
+      );
+  }
+  if ((config.hostname ?? '').length > 64)
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `config.hostname ${JSON.stringify(config.hostname)} has more than 64 characters`,
+    );
+}
+
+/** The plans that make the pod's namespaces, and what they are compiled from: `nodelet plan` prints them too. */
+export function sandboxPlans(
+  context: Pick<RuntimeContext, 'paths' | 'host' | 'cgroups'>,
+  id: string,
+  config: PodSandboxConfig,
+  hostname: string,
+): LaunchPlan[] {
+  const linux = config.linux ?? {};
+  const options = linux.securityContext?.namespaceOptions ?? {};
+  const network = (options.network ?? NamespaceMode.POD) !== NamespaceMode.NODE;
+  const userns = options.usernsOptions?.mode === NamespaceMode.POD ? options.usernsOptions : undefined;
+  const sandbox: SandboxContext = {
+    id,
+    hostname,
+    network,
+    // A pod on the host's network has the host's name, too.
+    uts: network,
+    ipc: (options.ipc ?? NamespaceMode.POD) !== NamespaceMode.NODE,
+    sharedPid: (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
+    uidMap: ociIdMap(userns?.uids),
+    gidMap: ociIdMap(userns?.gids),
+    sysctls: { ...(network ? POD_SYSCTLS : {}), ...linux.sysctls },
+    shmSize: SHM_SIZE,
+    staging: context.paths.staging,
+    cgroup: context.cgroups.pauseLeaf(linux.cgroupParent ?? '', id),
+    oomScoreAdj: -998,
+    features: context.host.features,
+  };
+  return compileSandbox(sandbox);
+}
+
+export async function runSandbox(
+  context: RuntimeContext,
+  config: PodSandboxConfig,
+  runtimeHandler: string,
+  signal?: AbortSignal,
+): Promise<Sandbox> {
+  checkConfig(config);
+  const { store, model, log } = context;
+  const id = newId();
+  const hostNetwork = config.linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
+  const hostname = hostNetwork || !config.hostname ? hostHostname() : config.hostname;
+  const userns = config.linux?.securityContext?.namespaceOptions?.usernsOptions;
+  const mapped = userns?.mode === NamespaceMode.POD;
+  const record: SandboxRecord = {
+    version: RECORD_VERSION,
+    bootId: context.host.bootId,
+    id,
+    config,
+    runtimeHandler,
+    createdAt: Date.now() * 1e6,
+    state: 'creating',
+    shimPid: 0,
+    pausePid: 0,
+    network: undefined,
+    hostname,
+    uidMap: mapped ? ociIdMap(userns?.uids) : [],
+    gidMap: mapped ? ociIdMap(userns?.gids) : [],
+    spans: [],
+  };
+  const sandbox = new Sandbox(record);
+  const spans = new SpanList();
+  const undo = new CleanupStack((step, error) =>
+    log.warn({ sandbox: id, step, error: error.message }, 'cannot undo'),
+  );
+  try {
+    // The record stands before anything that it names, so that a crash leaves no owner unknown.
+    undo.push('record', () => store.removeSandbox(id));
+    store.saveSandbox(record);
+    failpoint('sandbox:after-record');
+    if (config.logDirectory) mkdirSync(config.logDirectory, { recursive: true, mode: 0o755 });
+    writeSandboxFiles(store.sandboxDirectory(id), hostname, config.dnsConfig);
+    failpoint('sandbox:after-files');
+
+    await spans.measure('start shim', 'agent', async () => {
+      using group = context.cgroups.openShimGroup(id);
+      undo.push('shim cgroup', () => context.cgroups.removeShimGroup(id));
+      failpoint('sandbox:after-shim-cgroup');
+      const shim = context.shims.start({
+        sandboxId: id,
+        socketPath: store.shimSocket(id),
+        cgroupFiles: group.files,
+      });
+      attachShim(context, sandbox, shim.client);
+      sandbox.shimPidfd = shim.pidfd;
+      record.shimPid = shim.pid;
+      undo.push('shim', () => {
+        sandbox.stopping = true;
+        return stopShim(context, sandbox);
+      });
+    });
+    failpoint('sandbox:after-shim');
+
+    await spans.measure('make namespaces', 'agent', () => makeNamespaces(context, sandbox, spans));
+    failpoint('sandbox:after-namespaces');
+
+    if (!hostNetwork && context.network !== undefined) {
+      const network = context.network;
+      const attachment = networkAttachment({ id, config }, sandbox.namespaces.get('net')?.number);
+      undo.push('network', () => network.remove(attachment));
+      record.network = await spans.measure('connect network', 'network', () => network.add(attachment));
+      failpoint('sandbox:after-network');
+    }
+    if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
+    record.state = 'ready';
+    record.spans = spans.spans;
+    store.saveSandbox(record);
+    failpoint('sandbox:after-ready');
+    model.addSandbox(sandbox);
+    undo.disarm();
+    return sandbox;
+  } catch (error) {
+    await undo.run();
+    sandbox.release();
+    throw error;
+  }
+}
+
+async function makeNamespaces(
+  context: RuntimeContext,
+  sandbox: Sandbox,
+  spans: { add(span: Span): void },
+): Promise<void> {
+  const { shim, record } = sandbox;
+  if (shim === undefined) throw new NodeletError('SHIM_GONE', 'the shim has not started');
+  for (const plan of sandboxPlans(context, sandbox.id, record.config, record.hostname)) {
+    const started = await shim.run(plan);
+    if (started.pid !== 0) record.pausePid = started.pid;
+    for (const span of started.spans) spans.add(span);
+    logWarnings(context, sandbox.id, started.warnings);
+    const held = plan.operations.filter((operation) => operation.op === 'hold');
+    held.forEach((operation, i) => {
+      const fd = started.fds[i];
+      if (fd === undefined) return;
+      const name = slotName(operation.pod);
+      sandbox.namespaces.get(name)?.close();
+      sandbox.namespaces.set(name, fd);
+    });
+  }
+}
+
+function slotName(slot: number): keyof typeof POD_SLOTS {
+  for (const [name, number] of Object.entries(POD_SLOTS))
+    if (number === slot) return name as keyof typeof POD_SLOTS;
+  throw new NodeletError('INTERNAL', `no pod slot ${slot}`);
+}
+
+/** Operations that were refused but may be: said once for each kind and process lifetime. */
+export function logWarnings(
+  context: RuntimeContext,
+  id: string,
+  warnings: readonly { readonly operation: string; readonly error: string }[],
+): void {
+  for (const { operation, error } of warnings) {
+    const expected =
+      !context.host.features.sysResource && (operation === 'oom-score' || operation === 'rlimit');
+    context.log[expected ? 'debug' : 'warn'](
+      { id, operation, error },
+      'the host refused a launch operation that containers can do without',
+    );
+  }
+}

@@ -1,0 +1,390 @@
+/**
+ * The CRI runtime: sandboxes and containers over shims. Calls for the same sandbox or container go one after another,
+ * except that a stop never waits for another stop. Errors carry the codes NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE and
+ * those of the verbs' own files.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Emitter, KeyedMutex, type Log, messageOf, NodeletError, type Span } from '../base/index.ts';
+import type { PodNetwork } from '../cni/index.ts';
+import * as cri from '../cri/index.ts';
+import type { ImageSource } from '../image/index.ts';
+import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
+import type { Fd } from '../linux/fd.ts';
+import { RuntimeCgroups } from './cgroup.ts';
+import type { RuntimeContext } from './context.ts';
+import { createContainer } from './create-container.ts';
+import { openExec } from './exec.ts';
+import { execSync } from './exec-sync.ts';
+import { type HostFacts, probeHost } from './host.ts';
+import { inspectContainer, inspectSandbox } from './inspect.ts';
+import { type Container, Model, type Sandbox } from './model.ts';
+import { RecordStore } from './records.ts';
+import { type Recovered, recover } from './recover.ts';
+import { removeContainer } from './remove-container.ts';
+import { runSandbox } from './run-sandbox.ts';
+import { SeccompPrograms } from './seccomp.ts';
+import { ShimStarter } from './shim/start.ts';
+import { startContainer } from './start-container.ts';
+import { checkContainer } from './state.ts';
+import { containerStats, sandboxStats } from './stats.ts';
+import {
+  containerMatches,
+  containerStatus,
+  listedContainer,
+  listedSandbox,
+  sandboxMatches,
+  sandboxStatus,
+} from './status.ts';
+import { stopContainer } from './stop-container.ts';
+import { removeSandbox, stopSandbox } from './stop-sandbox.ts';
+import { VERSION } from './version.ts';
+
+export interface RuntimeOptions {
+  readonly root: string;
+  readonly state: string;
+  /** Path of nodelet's own cgroup in every hierarchy: `/nodelet`. */
+  readonly cgroupRoot: string;
+  readonly images: ImageSource;
+  /** Undefined: pods use the host's network only. */
+  readonly network: PodNetwork | undefined;
+  readonly log: Log;
+}
+
+export class Runtime implements cri.LocalRuntime {
+  readonly #context: RuntimeContext;
+  readonly #events = new Emitter<cri.ContainerEventResponse>();
+  #deviceProgram: Fd | undefined;
+  #closed = false;
+
+  constructor(options: RuntimeOptions, host: HostFacts = probeHost()) {
+    const staging = join(options.state, 'root');
+    for (const path of [options.root, options.state]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    mkdirSync(staging, { recursive: true, mode: 0o755 });
+    this.#context = {
+      paths: { root: options.root, state: options.state, staging },
+      host,
+      cgroups: new RuntimeCgroups(options.cgroupRoot),
+      images: options.images,
+      network: options.network,
+      seccomp: new SeccompPrograms(host.arch, host.kernel),
+      shims: new ShimStarter(),
+      store: new RecordStore(join(options.state, 'sandboxes')),
+      model: new Model(),
+      locks: new KeyedMutex(),
+      events: this.#events,
+      log: options.log,
+      defaultDeviceProgram: () => this.#loadDeviceProgram(),
+      emit: (kind, sandbox, container) => this.#emit(kind, sandbox, container),
+    };
+  }
+
+  /** For the parts that look at a pod from outside: explain, trace, plan. */
+  get context(): RuntimeContext {
+    return this.#context;
+  }
+
+  /** Adopts what runs and collects what has no owner. Called once, before anything else. */
+  recover(): Promise<Recovered> {
+    return recover(this.#context);
+  }
+
+  /** Lets go of every pod; they run on. */
+  close(): void {
+    this.#closed = true;
+    for (const sandbox of this.#context.model.sandboxes.values()) {
+      sandbox.stopping = true;
+      sandbox.release();
+    }
+    this.#context.shims.close();
+    this.#deviceProgram?.close();
+  }
+
+  #loadDeviceProgram(): number {
+    this.#deviceProgram ??= loadDeviceProgram(defaultDeviceRules);
+    return this.#deviceProgram.number;
+  }
+
+  #emit(kind: cri.ContainerEventType, sandbox: Sandbox, container?: Container): void {
+    if (this.#closed || this.#events.size === 0) return;
+    this.#events.emit({
+      containerId: container?.id ?? sandbox.id,
+      containerEventType: kind,
+      createdAt: Date.now() * 1e6,
+      podSandboxStatus: sandboxStatus(sandbox),
+      containersStatuses: [...sandbox.containers.values()].map(containerStatus),
+    });
+  }
+
+  // --- sandboxes
+
+  async runPodSandbox(
+    request: cri.RunPodSandboxRequest,
+    signal?: AbortSignal,
+  ): Promise<cri.RunPodSandboxResponse> {
+    const { locks, model } = this.#context;
+    const { config = {}, runtimeHandler = '' } = request;
+    if (runtimeHandler !== '')
+      throw new NodeletError(
+        'INVALID_ARGUMENT',
+        `runtimeHandler ${JSON.stringify(runtimeHandler)} is not known here`,
+        { hint: 'leave it empty' },
+      );
+    const { metadata } = config;
+    const key = `name:${metadata?.namespace}/${metadata?.name}/${metadata?.uid}/${metadata?.attempt ?? 0}`;
+    return await locks.run(
+      key,
+      async () => {
+        // A caller that gave up and tries again gets what its first try made.
+        const existing = model.sandboxByName(metadata);
+        const sandbox = existing ?? (await runSandbox(this.#context, config, runtimeHandler, signal));
+        if (existing === undefined) this.#emit(cri.ContainerEventType.CONTAINER_STARTED_EVENT, sandbox);
+        return { podSandboxId: sandbox.id };
+      },
+      signal,
+    );
+  }
+
+  async stopPodSandbox(request: cri.StopPodSandboxRequest): Promise<cri.StopPodSandboxResponse> {
+    const sandbox = this.#context.model.findSandbox(request.podSandboxId);
+    if (sandbox !== undefined)
+      await this.#context.locks.run(sandbox.id, () => stopSandbox(this.#context, sandbox));
+    return {};
+  }
+
+  async removePodSandbox(request: cri.RemovePodSandboxRequest): Promise<cri.RemovePodSandboxResponse> {
+    const sandbox = this.#context.model.findSandbox(request.podSandboxId);
+    if (sandbox !== undefined) {
+      await this.#context.locks.run(sandbox.id, async () => {
+        if (this.#context.model.sandboxes.has(sandbox.id)) await removeSandbox(this.#context, sandbox);
+      });
+    }
+    return {};
+  }
+
+  async podSandboxStatus(request: cri.PodSandboxStatusRequest): Promise<cri.PodSandboxStatusResponse> {
+    const sandbox = this.#context.model.sandbox(request.podSandboxId);
+    return {
+      status: sandboxStatus(sandbox),
+      containersStatuses: [...sandbox.containers.values()].map(containerStatus),
+      timestamp: Date.now() * 1e6,
+      ...(request.verbose === true ? { info: { info: JSON.stringify(inspectSandbox(sandbox)) } } : {}),
+    };
+  }
+
+  async listPodSandbox(request: cri.ListPodSandboxRequest): Promise<cri.ListPodSandboxResponse> {
+    const items = [...this.#context.model.sandboxes.values()]
+      .filter((one) => sandboxMatches(one, request.filter))
+      .map(listedSandbox);
+    return { items };
+  }
+
+  // --- containers
+
+  async createContainer(
+    request: cri.CreateContainerRequest,
+    signal?: AbortSignal,
+  ): Promise<cri.CreateContainerResponse> {
+    const { model, locks } = this.#context;
+    const sandbox = model.sandbox(request.podSandboxId);
+    const config = request.config ?? {};
+    const key = `container:${sandbox.id}/${config.metadata?.name}/${config.metadata?.attempt ?? 0}`;
+    const container = await locks.run(
+      key,
+      () => createContainer(this.#context, sandbox, config, signal),
+      signal,
+    );
+    return { containerId: container.id };
+  }
+
+  async startContainer(request: cri.StartContainerRequest): Promise<cri.StartContainerResponse> {
+    const container = this.#context.model.container(request.containerId);
+    await this.#context.locks.run(container.id, () => startContainer(this.#context, container));
+    return {};
+  }
+
+  async stopContainer(request: cri.StopContainerRequest): Promise<cri.StopContainerResponse> {
+    const container = this.#context.model.findContainer(request.containerId);
+    if (container === undefined) return {};
+    // Behind a start that is under way, but beside other stops: a shorter grace period must not wait for a longer one.
+    await this.#context.locks.run(container.id, () => {});
+    await stopContainer(this.#context, container, request.timeout ?? 0);
+    return {};
+  }
+
+  async removeContainer(request: cri.RemoveContainerRequest): Promise<cri.RemoveContainerResponse> {
+    const { model, locks } = this.#context;
+    const container = model.findContainer(request.containerId);
+    if (container !== undefined) {
+      await locks.run(container.id, async () => {
+        if (model.containers.has(container.id)) await removeContainer(this.#context, container);
+      });
+    }
+    return {};
+  }
+
+  async listContainers(request: cri.ListContainersRequest): Promise<cri.ListContainersResponse> {
+    const containers = [...this.#context.model.containers.values()]
+      .filter((one) => containerMatches(one, request.filter))
+      .map(listedContainer);
+    return { containers };
+  }
+
+  async containerStatus(request: cri.ContainerStatusRequest): Promise<cri.ContainerStatusResponse> {
+    const container = this.#context.model.container(request.containerId);
+    return {
+      status: containerStatus(container),
+      ...(request.verbose === true
+        ? { info: { info: JSON.stringify(inspectContainer(this.#context, container)) } }
+        : {}),
+    };
+  }
+
+  async updateContainerResources(
+    request: cri.UpdateContainerResourcesRequest,
+  ): Promise<cri.UpdateContainerResourcesResponse> {
+    const { model, locks, cgroups, store } = this.#context;
+    const container = model.container(request.containerId);
+    await locks.run(container.id, () => {
+      const { record, sandbox } = container;
+      checkContainer(record.id, record.state, 'update');
+      const resources = { ...record.config.linux?.resources, ...request.linux };
+      if (record.state === 'running')
+        cgroups.update(sandbox.record.config.linux?.cgroupParent ?? '', record.id, request.linux ?? {});
+      container.record = {
+        ...record,
+        config: { ...record.config, linux: { ...record.config.linux, resources } },
+      };
+      store.saveContainer(container.record);
+    });
+    return {};
+  }
+
+  async reopenContainerLog(request: cri.ReopenContainerLogRequest): Promise<cri.ReopenContainerLogResponse> {
+    const container = this.#context.model.container(request.containerId);
+    checkContainer(container.id, container.record.state, 'reopen-log');
+    await container.sandbox.shim?.reopenLog(container.id);
+    return {};
+  }
+
+  // --- programs in containers
+
+  openExec(options: cri.ExecOptions): Promise<cri.ExecSession> {
+    return openExec(this.#context, this.#context.model.container(options.containerId), options);
+  }
+
+  async execSync(request: cri.ExecSyncRequest, signal?: AbortSignal): Promise<cri.ExecSyncResponse> {
+    return await execSync(this, request, signal);
+  }
+
+  // --- statistics
+
+  async containerStats(request: cri.ContainerStatsRequest): Promise<cri.ContainerStatsResponse> {
+    return { stats: await containerStats(this.#context, this.#context.model.container(request.containerId)) };
+  }
+
+  async listContainerStats(request: cri.ListContainerStatsRequest): Promise<cri.ListContainerStatsResponse> {
+    const { filter } = request;
+    const chosen = [...this.#context.model.containers.values()].filter(
+      (one) =>
+        one.record.state === 'running' &&
+        containerMatches(one, {
+          id: filter?.id,
+          podSandboxId: filter?.podSandboxId,
+          labelSelector: filter?.labelSelector,
+        }),
+    );
+    return { stats: await Promise.all(chosen.map((one) => containerStats(this.#context, one))) };
+  }
+
+  async podSandboxStats(request: cri.PodSandboxStatsRequest): Promise<cri.PodSandboxStatsResponse> {
+    return { stats: await sandboxStats(this.#context, this.#context.model.sandbox(request.podSandboxId)) };
+  }
+
+  async listPodSandboxStats(
+    request: cri.ListPodSandboxStatsRequest,
+  ): Promise<cri.ListPodSandboxStatsResponse> {
+    const chosen = [...this.#context.model.sandboxes.values()].filter((one) =>
+      sandboxMatches(one, { id: request.filter?.id, labelSelector: request.filter?.labelSelector }),
+    );
+    return { stats: await Promise.all(chosen.map((one) => sandboxStats(this.#context, one))) };
+  }
+
+  // --- the runtime itself
+
+  async version(): Promise<cri.VersionResponse> {
+    return { version: '0.1.0', runtimeName: 'nodelet', runtimeVersion: VERSION, runtimeApiVersion: 'v1' };
+  }
+
+  async status(request: cri.StatusRequest): Promise<cri.StatusResponse> {
+    const { network, host } = this.#context;
+    const net =
+      network === undefined
+        ? { ready: true }
+        : await network
+            .status()
+            .catch((error: unknown) => ({
+              ready: false,
+              reason: 'NetworkPluginNotReady',
+              message: messageOf(error),
+            }));
+    return {
+      status: {
+        conditions: [
+          { type: 'RuntimeReady', status: true, reason: '', message: '' },
+          { type: 'NetworkReady', status: net.ready, reason: net.reason ?? '', message: net.message ?? '' },
+        ],
+      },
+      runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: true } }],
+      features: { supplementalGroupsPolicy: true },
+      ...(request.verbose === true
+        ? { info: { host: JSON.stringify({ ...host, capabilities: `0x${host.capabilities.toString(16)}` }) } }
+        : {}),
+    };
+  }
+
+  async runtimeConfig(): Promise<cri.RuntimeConfigResponse> {
+    return { linux: { cgroupDriver: cri.CgroupDriver.CGROUPFS } };
+  }
+
+  /** Every event of a sandbox or container from now on, until `signal` fires. Nothing is polled. */
+  async *getContainerEvents(
+    _request: cri.GetEventsRequest,
+    signal?: AbortSignal,
+  ): AsyncIterable<cri.ContainerEventResponse> {
+    const queue: cri.ContainerEventResponse[] = [];
+    let wake: (() => void) | undefined;
+    const off = this.#events.on((event) => {
+      queue.push(event);
+      wake?.();
+    });
+    const stop = (): void => wake?.();
+    signal?.addEventListener('abort', stop);
+    try {
+      while (signal?.aborted !== true) {
+        const next = queue.shift();
+        if (next !== undefined) {
+          yield next;
+          continue;
+        }
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      off();
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  /** Listens without a queue; the function returned ends it. */
+  onEvent(listener: (event: cri.ContainerEventResponse) => void): () => void {
+    return this.#events.on(listener);
+  }
+
+  spans(podSandboxId: string): readonly Span[] {
+    const sandbox = this.#context.model.findSandbox(podSandboxId);
+    if (sandbox === undefined) return [];
+    return [...sandbox.record.spans, ...[...sandbox.containers.values()].flatMap((one) => one.record.spans)];
+  }
+}
