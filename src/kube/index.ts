@@ -9,6 +9,14 @@ export {
   parseManifests,
   type Validation,
 } from './manifest/parse.ts';
+export {
+  isNodeCritical,
+  podPriority,
+  podResources,
+  qosClass,
+  type ResourceList,
+  resourcesOf,
+} from './pod-resources.ts';
 export { Quantity } from './quantity.ts';
 export * from './types.ts';
 export { unsupported } from './unsupported.ts';
