@@ -1,3 +1,4 @@
+import { POLL } from '../constants.ts';
 import { FdWatcher } from '../fd.ts';
 import { native } from '../native.ts';
 import { check } from '../syscall-error.ts';
@@ -20,7 +21,6 @@ export interface NetlinkMonitorOptions {
 
 const EAGAIN = 11;
 const ENOBUFS = 105;
-const POLLIN = 1;
 
 /** Tells of the kernel's changes from the event loop. Keeps the process alive unless `unref` is called. */
 export class NetlinkMonitor implements Disposable {
@@ -38,10 +38,10 @@ export class NetlinkMonitor implements Disposable {
         const joined = native().setsockopt(this.#fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
         check(joined, `join netlink group ${group}`);
       }
-      this.#watcher = new FdWatcher(this.#fd, POLLIN, (events) => {
+      this.#watcher = new FdWatcher(this.#fd, POLL.READABLE, (events) => {
         this.#drain();
         // An overrun is an error of the socket, for which libuv stops watching.
-        if (events < 0 && this.#fd >= 0) this.#watcher.update(POLLIN);
+        if (events < 0 && this.#fd >= 0) this.#watcher.update(POLL.READABLE);
       });
     } catch (error) {
       native().close(this.#fd);
