@@ -1,0 +1,403 @@
+import { fstatSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  CleanupStack,
+  codeOf,
+  describeError,
+  failpoint,
+  KeyedMutex,
+  type Log,
+  silentLog,
+  sleep,
+} from '../base/index.ts';
+import { deleteLink, type Link, type LinkRef, Rtnetlink } from '../linux/netlink/index.ts';
+import { writeNetSysctl } from '../linux/netns.ts';
+import { Nftables, NftTransaction } from '../linux/nftables/index.ts';
+import { type AttachInput, attachResult, attachStages, isAttached } from './attach.ts';
+import {
+  type BridgeNetworkConfig,
+  type BridgeNetworkOptions,
+  POD_LINK,
+  type PodSubnet,
+  resolveConfig,
+} from './config.ts';
+import { badPodNamespace, hostPortInUse, linkNameTaken, linkNotReady, networkInUse } from './errors.ts';
+import { findPortConflict, portElements, type SetElements } from './host-ports.ts';
+import { HostLocal } from './ipam/host-local.ts';
+import { AddressStore } from './ipam/store.ts';
+import { checkId, hostLinkName, ownerAlias } from './names.ts';
+import { ipv6State, observeHost } from './observe.ts';
+import { elementsOfOwners, listPortElements, ownerOfLink, planPortElements, strayLinks } from './owned.ts';
+import { tableOf } from './rules.ts';
+import { planSetUp, type SetUpPlan, usableSubnets } from './setup.ts';
+import { describeStage, type LinkRefs, type Stage } from './stages.ts';
+import { networkWarnings } from './status.ts';
+import type { NetworkAttachment, NetworkResult, NetworkStep, PodNetwork } from './types.ts';
+
+/** The state of a bridge's port that passes frames, with or without STP. */
+const BR_STATE_FORWARDING = 3;
+const FORWARDING_DEADLINE_MS = 2000;
+
+/** Where a stage is carried out. */
+interface Sides {
+  readonly host: Rtnetlink;
+  readonly podNetnsFd?: number;
+}
+
+/** The built-in pod network. Nothing is done until `setUp`, or the first `add`, which sets up what is missing. */
+export function createBridgeNetwork(options: BridgeNetworkOptions, log: Log = silentLog): BridgeNetwork {
+  return new BridgeNetwork(resolveConfig(options), log);
+}
+
+export class BridgeNetwork implements PodNetwork, Disposable {
+  readonly config: BridgeNetworkConfig;
+  readonly #log: Log;
+  readonly #store: AddressStore;
+  /** Inside this process; the store's lock holds between processes. */
+  readonly #mutex = new KeyedMutex();
+  #rtnetlink: Rtnetlink | undefined;
+  #nftables: Nftables | undefined;
+
+  constructor(config: BridgeNetworkConfig, log: Log) {
+    this.config = config;
+    this.#log = log;
+    this.#store = new AddressStore(join(config.dataDir, config.name));
+  }
+
+  get name(): string {
+    return this.config.name;
+  }
+
+  /** Lets go of the sockets; the network stays. */
+  close(): void {
+    this.#rtnetlink?.close();
+    this.#nftables?.close();
+    this.#rtnetlink = undefined;
+    this.#nftables = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async setUp(): Promise<void> {
+    await this.#exclusive(() => this.#setUpNow());
+  }
+
+  async add(attachment: NetworkAttachment): Promise<NetworkResult> {
+    const netnsFd = this.#checkAttachment(attachment);
+    const undo = new CleanupStack((name, error) =>
+      this.#log.warn({ err: error, id: attachment.id }, `cannot undo: ${name}`),
+    );
+    const result = await this.#exclusive(async () => {
+      try {
+        return this.#attach(attachment, netnsFd, undo);
+      } catch (error) {
+        await undo.run();
+        throw error;
+      }
+    });
+    try {
+      await this.#untilForwarding(hostLinkName(attachment.id));
+    } catch (error) {
+      await this.#exclusive(async () => await undo.run());
+      throw error;
+    }
+    return result;
+  }
+
+  async remove(attachment: NetworkAttachment): Promise<void> {
+    checkId(attachment.id);
+    await this.#exclusive(() => this.#detach(attachment.id));
+  }
+
+  async collect(valid: ReadonlySet<string>): Promise<string[]> {
+    return await this.#exclusive(() => {
+      const gone = new Set<string>();
+      const stray = elementsOfOwners(this.#portElements(), (id) => !valid.has(id));
+      for (const { elements } of stray) for (const { comment } of elements) gone.add(comment ?? '');
+      this.#deleteElements(stray);
+      failpoint('network:collect-after-rules');
+      const bridge = this.#rt.link({ name: this.config.bridge });
+      for (const { link, owner } of strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, valid)) {
+        gone.add(owner);
+        this.#rt.applyUnless(deleteLink(link), 'ENODEV');
+      }
+      failpoint('network:collect-after-links');
+      for (const id of this.#ipam().collect(valid)) gone.add(id);
+      gone.delete('');
+      return [...gone];
+    });
+  }
+
+  async status(): Promise<{ readonly ready: boolean; readonly reason?: string; readonly message?: string }> {
+    try {
+      const plan = this.#planSetUp();
+      const missing = plan.stages.flatMap((stage) => describeStage(stage, this.config.bridge, POD_LINK));
+      if (missing.length > 0) {
+        const message = `not set up: ${missing.map(({ action }) => action).join('; ')}`;
+        return await Promise.resolve({ ready: false, reason: 'NetworkNotSetUp', message });
+      }
+      const warnings = networkWarnings(this.config, this.#nft);
+      return warnings.length === 0 ? { ready: true } : { ready: true, message: warnings.join('; ') };
+    } catch (error) {
+      return { ready: false, reason: codeOf(error) ?? 'NetworkFailed', message: describeError(error) };
+    }
+  }
+
+  plan(attachment: NetworkAttachment): NetworkStep[] {
+    checkId(attachment.id);
+    const { config } = this;
+    const observed = observeHost(config, this.#rt, this.#nft);
+    const { stages, subnets } = planSetUp(config, observed);
+    const addresses = new HostLocal(this.#store, subnets).peek(attachment.id, POD_LINK);
+    const input: AttachInput = {
+      network: config.name,
+      id: attachment.id,
+      netnsFd: attachment.netnsFd ?? -1,
+      addresses,
+      mtu: observed.bridge?.mtu ?? config.mtu ?? observed.uplinkMtu ?? 1500,
+      isGateway: config.isGateway,
+      hairpin: config.hairpin,
+      ipv6: observed.ipv6 !== 'absent',
+      ports: portElements(tableOf(config.bridge), attachment.id, addresses, attachment.portMappings),
+    };
+    const describe = (stage: Stage): NetworkStep[] => describeStage(stage, config.bridge, POD_LINK);
+    return [
+      ...stages.flatMap(describe),
+      ...addresses.map(({ address }) => ({
+        where: 'host' as const,
+        action: `reserve ${address} in ${join(config.dataDir, config.name)}`,
+      })),
+      ...attachStages(input).flatMap(describe),
+    ];
+  }
+
+  async tearDown(): Promise<void> {
+    await this.#exclusive(() => {
+      const { config } = this;
+      const bridge = this.#rt.link({ name: config.bridge });
+      const owners = this.#ipam().owners();
+      for (const { owner } of strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, new Set()))
+        owners.add(owner);
+      if (owners.size > 0) throw networkInUse(config.name, [...owners]);
+      const table = tableOf(config.bridge);
+      if (this.#nft.table(table) !== undefined) this.#nft.commit(new NftTransaction().deleteTable(table));
+      // A bridge that was there before us stays. So do the forwarding sysctls: others may rely on them by now.
+      if (bridge?.alias === ownerAlias(config.name)) this.#rt.applyUnless(deleteLink(bridge), 'ENODEV');
+      this.#store.removeIfEmpty();
+    });
+  }
+
+  // ---- each of these runs while the lock is held ----
+
+  #setUpNow(): void {
+    const { stages } = this.#planSetUp();
+    for (const stage of stages) this.#run(stage, { host: this.#rt });
+    if (stages.length > 0)
+      this.#log.info({ network: this.name, bridge: this.config.bridge }, 'the pod network is set up');
+  }
+
+  #planSetUp(): SetUpPlan {
+    return planSetUp(this.config, observeHost(this.config, this.#rt, this.#nft));
+  }
+
+  #attach(attachment: NetworkAttachment, netnsFd: number, undo: CleanupStack): NetworkResult {
+    const { id } = attachment;
+    const { config } = this;
+    const bridge = this.#usableBridge();
+    const ipam = this.#ipam();
+    const { addresses, fresh } = ipam.allocate(id, POD_LINK);
+    undo.push('release addresses', () => fresh.forEach((address) => this.#store.release(address)));
+    failpoint('network:after-addresses');
+    const ports = this.#claimPorts(
+      id,
+      portElements(tableOf(config.bridge), id, addresses, attachment.portMappings),
+    );
+    const input: AttachInput = {
+      network: config.name,
+      id,
+      netnsFd,
+      addresses,
+      mtu: bridge.mtu,
+      isGateway: config.isGateway,
+      hairpin: config.hairpin,
+      ipv6: ipv6State(config.hostNetnsFd) !== 'absent',
+      ports: [],
+    };
+    if (!this.#isThere(input, bridge)) {
+      undo.push('delete link', () => this.#deleteLinkOf(id));
+      for (const stage of attachStages(input)) this.#run(stage, { host: this.#rt, podNetnsFd: netnsFd });
+    }
+    if (ports.size > 0) {
+      undo.push('delete host ports', () => this.#deletePortsOf(id));
+      this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, { host: this.#rt });
+    }
+    return attachResult(input, bridge);
+  }
+
+  /** The bridge, made or mended where it has to be: somebody may have deleted it, or the table, behind our back. */
+  #usableBridge(): Link {
+    const bridge = this.#rt.link({ name: this.config.bridge });
+    if (bridge?.kind === 'bridge' && bridge.up) return bridge;
+    this.#setUpNow();
+    const made = this.#rt.link({ name: this.config.bridge });
+    if (made === undefined) throw linkNotReady(this.config.bridge, 'gone', 0);
+    return made;
+  }
+
+  /** Checks that nobody else has the ports; the change that makes them this pod's. Throws HOST_PORT_IN_USE. */
+  #claimPorts(id: string, want: readonly SetElements[]): NftTransaction {
+    if (want.length === 0) return new NftTransaction();
+    if (this.#nft.table(tableOf(this.config.bridge)) === undefined) this.#setUpNow();
+    const all = this.#portElements();
+    const conflict = findPortConflict(id, want, all);
+    if (conflict !== undefined)
+      throw hostPortInUse(conflict.port, `the pod with sandbox "${conflict.owner}"`);
+    return planPortElements(
+      elementsOfOwners(all, (owner) => owner === id),
+      want,
+    );
+  }
+
+  /** True where the pod is connected as it should be; what is there but is not so is removed. */
+  #isThere(input: AttachInput, bridge: Link): boolean {
+    const link = this.#rt.link({ name: hostLinkName(input.id) });
+    if (link === undefined) return false;
+    const owner = ownerOfLink(link, this.name, bridge);
+    if (owner !== input.id && owner !== '')
+      throw linkNameTaken(link.name, owner === undefined ? 'somebody else' : `the sandbox "${owner}"`);
+    using pod = new Rtnetlink(input.netnsFd);
+    const inside = pod.link({ name: POD_LINK });
+    if (isAttached(input, bridge, link, inside, inside === undefined ? [] : pod.addresses(inside)))
+      return true;
+    this.#rt.applyUnless(deleteLink(link), 'ENODEV');
+    return false;
+  }
+
+  #detach(id: string): void {
+    this.#deletePortsOf(id);
+    failpoint('network:remove-after-rules');
+    this.#deleteLinkOf(id);
+    failpoint('network:remove-after-link');
+    this.#ipam().release(id, POD_LINK);
+  }
+
+  #deletePortsOf(id: string): void {
+    this.#deleteElements(elementsOfOwners(this.#portElements(), (owner) => owner === id));
+  }
+
+  #deleteLinkOf(id: string): void {
+    const link = this.#rt.link({ name: hostLinkName(id) });
+    if (link === undefined) return;
+    const owner = ownerOfLink(link, this.name, this.#rt.link({ name: this.config.bridge }));
+    if (owner === id || owner === '') this.#rt.applyUnless(deleteLink(link), 'ENODEV');
+  }
+
+  #portElements(): SetElements[] {
+    return listPortElements(this.#nft, tableOf(this.config.bridge), this.#subnets());
+  }
+
+  #deleteElements(items: readonly SetElements[]): void {
+    if (items.length === 0) return;
+    const tx = new NftTransaction();
+    for (const { set, elements } of items) tx.deleteElements(set, elements);
+    this.#nft.commit(tx);
+  }
+
+  #run(stage: Stage, sides: Sides): void {
+    switch (stage.kind) {
+      case 'sysctls': {
+        const netns = stage.where === 'host' ? this.config.hostNetnsFd : sides.podNetnsFd;
+        for (const { name, value } of stage.settings) writeNetSysctl(netns, name, value);
+        break;
+      }
+      case 'links':
+        if (stage.where === 'host') sides.host.apply(stage.requests(this.#refs(sides.host)));
+        else {
+          using pod = new Rtnetlink(sides.podNetnsFd);
+          pod.apply(stage.requests(this.#refs(pod)));
+        }
+        break;
+      case 'rules':
+        this.#nft.commit(stage.transaction);
+        break;
+    }
+    failpoint(`network:after-${stage.name}`);
+  }
+
+  /** Links by name, looked up in the namespace of `rt` when a request asks for their index. */
+  #refs(rt: Rtnetlink): LinkRefs {
+    const lazily = (name: string): LinkRef => {
+      const found = (): Link => {
+        const link = rt.link({ name });
+        if (link === undefined) throw linkNotReady(name, 'gone', 0);
+        return link;
+      };
+      let index: number | undefined;
+      return {
+        name,
+        get index() {
+          index ??= found().index;
+          return index;
+        },
+      };
+    };
+    return { bridge: lazily(this.config.bridge), pod: lazily(POD_LINK) };
+  }
+
+  // ---- no lock ----
+
+  /** A new port passes frames once the kernel's link watch has seen its carrier, some tens of microseconds later. */
+  async #untilForwarding(name: string): Promise<void> {
+    const started = performance.now();
+    for (let attempt = 0; ; attempt++) {
+      const link = this.#rt.link({ name });
+      if (link?.operState === 'up' && link.port?.state === BR_STATE_FORWARDING) return;
+      const waited = performance.now() - started;
+      if (link === undefined || waited > FORWARDING_DEADLINE_MS) {
+        throw linkNotReady(
+          name,
+          link === undefined ? 'gone' : `${link.operState}, port state ${link.port?.state}`,
+          Math.round(waited),
+        );
+      }
+      if (attempt < 20) await new Promise((resolve) => setImmediate(resolve));
+      else await sleep(1);
+    }
+  }
+
+  #checkAttachment({ id, netnsFd }: NetworkAttachment): number {
+    checkId(id);
+    if (netnsFd === undefined) throw badPodNamespace(id, 'it has no network namespace');
+    const { hostNetnsFd } = this.config;
+    const host = hostNetnsFd === undefined ? statSync('/proc/self/ns/net') : fstatSync(hostNetnsFd);
+    if (fstatSync(netnsFd).ino === host.ino) throw badPodNamespace(id, "its network namespace is the host's");
+    return netnsFd;
+  }
+
+  async #exclusive<T>(work: () => T | Promise<T>): Promise<T> {
+    return await this.#mutex.run('', async () => {
+      using _lock = await this.#store.lock();
+      return await work();
+    });
+  }
+
+  #subnets(): PodSubnet[] {
+    return usableSubnets(this.config, ipv6State(this.config.hostNetnsFd));
+  }
+
+  #ipam(): HostLocal {
+    return new HostLocal(this.#store, this.#subnets());
+  }
+
+  get #rt(): Rtnetlink {
+    this.#rtnetlink ??= new Rtnetlink(this.config.hostNetnsFd);
+    return this.#rtnetlink;
+  }
+
+  get #nft(): Nftables {
+    this.#nftables ??= new Nftables(this.config.hostNetnsFd);
+    return this.#nftables;
+  }
+}

@@ -1,0 +1,11 @@
+/** The pod network: the contract, and the built-in bridge network. */
+export { BridgeNetwork, createBridgeNetwork } from './bridge-network.ts';
+export {
+  type BridgeNetworkConfig,
+  type BridgeNetworkOptions,
+  DEFAULT_BRIDGE,
+  DEFAULT_DATA_DIR,
+  DEFAULT_SUBNETS,
+  type SubnetOptions,
+} from './config.ts';
+export * from './types.ts';
