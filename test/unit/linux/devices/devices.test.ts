@@ -15,7 +15,7 @@ const [MKNOD, READ, WRITE] = [1, 2, 4];
 /** `c 1:3 rw` as a request. */
 function request(text: string): DeviceAccess {
   const [, type, major, minor, letters = ''] = /^([bc]) (\d+):(\d+) ([rwm]+)$/.exec(text)!;
-  const access = [...letters].reduce(
+  const access = Array.from(letters).reduce(
     (bits, letter) => bits | { m: MKNOD, r: READ, w: WRITE }[letter as 'm'],
     0,
   );
@@ -169,7 +169,7 @@ test('a program decides every access, bit by bit, as the last rule that speaks o
                   (one.access ?? 'rwm').includes(letter),
               )?.allow ?? false;
             for (let access = 1; access < 8; access++) {
-              const letters = [...'mrw'].filter((_, bit) => (access & (1 << bit)) !== 0);
+              const letters = ['m', 'r', 'w'].filter((_, bit) => (access & (1 << bit)) !== 0);
               expect(allowed(program, { type, major, minor, access })).toBe(letters.every(bitAllowed));
             }
           }
