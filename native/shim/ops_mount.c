@@ -50,6 +50,8 @@ static int configure(int context, const char *option) {
 int run_mount(struct runner *r, const struct op_mount *a) {
   AUTO_CLOSE int context = (int)syscall(SYS_fsopen, a->type, FSOPEN_CLOEXEC);
   if (context < 0) return fail_with(r, errno, "%s", a->type);
+  /* What /proc/mounts shows in the first column; some file systems take none. */
+  (void)!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", a->type, 0);
   const uint8_t *cursor = a->options.data;
   for (uint32_t i = 0; i < a->options.count; i++) {
     const char *option = next_str(&cursor);
@@ -97,6 +99,7 @@ static int set_layer(struct runner *r, int context, const char *key, const char 
 static int overlay_by_context(struct runner *r, const struct op_overlay *a) {
   AUTO_CLOSE int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
   if (context < 0) return -errno;
+  (void)!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", "overlay", 0);
   const uint8_t *cursor = a->lower.data;
   for (uint32_t i = 0; i < a->lower.count; i++) {
     const char *path = next_str(&cursor);
@@ -276,18 +279,14 @@ int run_link_in(struct runner *r, const struct op_link_in *a) {
   return 0;
 }
 
-/* One empty tree serves all masks: attached for the first, cloned for the others (a clone needs a tree that is
- * attached in this namespace before Linux 6.15). A mount for each CPU's thermal_throttle is costly enough. */
-static int empty_clone(struct runner *r, int32_t slot) {
-  if (r->empty_tree >= 0) {
-    int tree = (int)syscall(SYS_open_tree, r->empty_tree, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    return tree < 0 ? -errno : tree;
-  }
+/* One tree serves all masks of its kind: attached for the first path, cloned from there for the others (a clone needs a
+ * tree of this mount namespace). A mount for each CPU's thermal_throttle would be costly enough. */
+static int mask_tree(struct runner *r, int32_t slot, bool *attached) {
   int fd = slot_fd(r, slot);
   if (fd < 0) return -EBADF;
-  r->empty_tree = fd;
-  int copy = dup(fd);
-  return copy < 0 ? -errno : copy;
+  int tree = *attached ? (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH) : dup(fd);
+  *attached = true;
+  return tree < 0 ? -errno : tree;
 }
 
 int run_mask(struct runner *r, const struct op_mask *a) {
@@ -298,15 +297,13 @@ int run_mask(struct runner *r, const struct op_mask *a) {
   if (fstat(target, &st) < 0) return -errno;
   AUTO_CLOSE int tree = -1;
   if (S_ISDIR(st.st_mode)) {
-    tree = empty_clone(r, a->empty);
+    tree = mask_tree(r, a->empty, &r->empty_attached);
   } else {
-    int null = slot_fd(r, a->null_slot);
     /* What hides a file must be the null device and nothing that an image calls so (CVE-2025-31133). */
-    if (null < 0 || fstat(null, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
-      return fail_with(r, ENODEV, "the null device of the host is not c 1:3");
+    if (fstat(slot_fd(r, a->null_slot), &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+      return fail_with(r, ENODEV, "/dev/null of the host is not c 1:3");
     }
-    tree = (int)syscall(SYS_open_tree, null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    if (tree < 0) tree = -errno;
+    tree = mask_tree(r, a->null_slot, &r->null_attached);
   }
   if (tree < 0) return fail_with(r, -tree, "%s", a->path);
   int error = move_tree(tree, target);

@@ -125,11 +125,12 @@ static int write_map(pid_t pid, const char *file, const char *map) {
  * (SCM_CREDENTIALS), before anything of ours can exit. */
 static void become_child(struct runner *r) {
   sigset_t none;
+  /* Once: the numbers mean something else when the child clones again. A child that outlived the shim must not keep its
+   * socket alive for an agent that waits for an answer. */
+  if (!r->child) server_close_in_child();
   r->child = true;
   /* While it sets up, the child goes where its parent goes; the plan ends that before it executes anything. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  /* A child that outlived the shim must not keep its socket alive for an agent that waits for an answer. */
-  server_close_in_child();
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   if (send_status(r->status, STATUS_HELLO, 0, -1) < 0) _exit(125);

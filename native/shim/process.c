@@ -289,7 +289,6 @@ void process_start(struct connection *from, uint32_t request, int plan_fd, const
       .report_size = p->report_size,
       .slots = slots,
       .status = ends[1],
-      .empty_tree = -1,
       .process = p,
   };
   error = plan_run(&runner);

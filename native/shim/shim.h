@@ -65,7 +65,8 @@ struct runner {
   bool child;
   bool left;                   /* a clone has taken over the list */
   int home;                    /* the shim's own PID namespace while its children are born elsewhere */
-  int empty_tree;              /* see mask */
+  bool empty_attached;         /* see mask */
+  bool null_attached;
   char *program;               /* what find-program found */
   bool directory_denied;       /* see working-directory */
   struct process *process;     /* in the shim only */

@@ -1,6 +1,7 @@
 export type { RuntimeContext } from './context.ts';
 export { type HostFacts, probeHost } from './host.ts';
 export type { KernelFeatures } from './launch/context.ts';
+export { type DescribedOperation, describePlan } from './launch/describe.ts';
 export type { LaunchPlan } from './launch/encode.ts';
 export { OPERATIONS, type Operation } from './launch/protocol.gen.ts';
 export type { OciSpec } from './launch/spec.ts';

@@ -321,13 +321,11 @@ export class Runtime implements cri.LocalRuntime {
     const net =
       network === undefined
         ? { ready: true }
-        : await network
-            .status()
-            .catch((error: unknown) => ({
-              ready: false,
-              reason: 'NetworkPluginNotReady',
-              message: messageOf(error),
-            }));
+        : await network.status().catch((error: unknown) => ({
+            ready: false,
+            reason: 'NetworkPluginNotReady',
+            message: messageOf(error),
+          }));
     return {
       status: {
         conditions: [

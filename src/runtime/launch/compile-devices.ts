@@ -1,5 +1,5 @@
 import { NodeletError } from '../../base/index.ts';
-import { MOUNT_ATTR, O, S_IF } from '../../linux/constants.ts';
+import { MOUNT_ATTR, MS, O, S_IF } from '../../linux/constants.ts';
 import { insideRoot } from './compile-mounts.ts';
 import { type Operation } from './protocol.gen.ts';
 import type { Slots } from './slots.ts';
@@ -74,11 +74,13 @@ export function deviceOperations(
 /** Hidden and read-only paths. The null device and the empty directory are the host's and ours, opened beforehand. */
 export function prepareMasks(spec: OciSpec, slots: Slots): { operations: Operation[]; none: number } {
   const none = slots.take();
+  if ((spec.linux.maskedPaths ?? []).length === 0) return { operations: [], none };
+  const set = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC;
   return {
-    operations:
-      (spec.linux.maskedPaths ?? []).length === 0
-        ? []
-        : [{ op: 'open-tree', base: -1, path: '/dev/null', flags: 0, out: none }],
+    operations: [
+      { op: 'open-tree', base: -1, path: '/dev/null', flags: 0, out: none },
+      { op: 'mount-attributes', tree: none, set, clear: 0, propagation: MS.PRIVATE, flags: 0 },
+    ],
     none,
   };
 }

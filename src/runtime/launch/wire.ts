@@ -8,6 +8,7 @@ export class ByteWriter {
   #buffer = Buffer.allocUnsafe(8192);
   #length = 0;
 
+  /** Makes room first: the buffer may be another one afterwards. */
   #room(size: number): number {
     const at = this.#length;
     if (at + size > this.#buffer.length) {
@@ -24,26 +25,31 @@ export class ByteWriter {
   }
 
   u16(value: number): void {
-    this.#buffer.writeUInt16LE(value, this.#room(2));
+    const at = this.#room(2);
+    this.#buffer.writeUInt16LE(value, at);
   }
 
   u32(value: number): void {
-    this.#buffer.writeUInt32LE(value, this.#room(4));
+    const at = this.#room(4);
+    this.#buffer.writeUInt32LE(value, at);
   }
 
   i32(value: number): void {
-    this.#buffer.writeInt32LE(value, this.#room(4));
+    const at = this.#room(4);
+    this.#buffer.writeInt32LE(value, at);
   }
 
   u64(value: bigint | number): void {
-    this.#buffer.writeBigUInt64LE(BigInt(value), this.#room(8));
+    const at = this.#room(8);
+    this.#buffer.writeBigUInt64LE(BigInt(value), at);
   }
 
   bytes(value: Uint8Array): void {
     if (value.length > MAX_FIELD)
       throw new NodeletError('PLAN_TOO_LARGE', `a field of ${value.length} bytes does not fit`);
     this.u32(value.length);
-    this.#buffer.set(value, this.#room(value.length));
+    const at = this.#room(value.length);
+    this.#buffer.set(value, at);
   }
 
   str(value: string): void {

@@ -1,0 +1,263 @@
+/**
+ * The runtime's cgroups: one leaf for each container, one for a pause process, one for each shim. The pod's own group above
+ * the leaves belongs to whoever asked for the pod (the kubelet).
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { LinuxContainerResources } from '../cri/index.ts';
+import {
+  type CgroupHost,
+  type CgroupResources,
+  type CgroupStats,
+  directoryOf,
+  joinTargets,
+  killCgroup,
+  listOwned,
+  planCgroup,
+  planUpdate,
+  readCgroupHost,
+  readStats,
+  removeCgroup,
+  updateResources,
+  v1Roots,
+} from '../linux/cgroups/index.ts';
+import { O } from '../linux/constants.ts';
+import { Fd } from '../linux/fd.ts';
+import { readMountinfo } from '../linux/mountinfo.ts';
+import { native } from '../linux/native.ts';
+import { readCgroup } from '../linux/procfs.ts';
+import { check } from '../linux/syscall-error.ts';
+import type { CgroupStep, CgroupView, LaunchCgroup } from './launch/context.ts';
+
+/** v1 controllers as mount options. */
+const V1_CONTROLLERS = new Set([
+  'cpu',
+  'cpuacct',
+  'cpuset',
+  'memory',
+  'pids',
+  'blkio',
+  'hugetlb',
+  'devices',
+  'freezer',
+  'net_cls',
+  'net_prio',
+  'perf_event',
+  'rdma',
+  'misc',
+]);
+
+const ID = /^[0-9a-f]{64}$/;
+
+/** CRI's resources in the OCI vocabulary. CPU quota apart: it is given when everything else is done. */
+export function ociResources(linux: LinuxContainerResources): CgroupResources {
+  return {
+    memory: {
+      limit: linux.memoryLimitInBytes ?? 0,
+      ...(linux.memorySwapLimitInBytes === undefined ? {} : { swap: linux.memorySwapLimitInBytes }),
+    },
+    cpu: {
+      shares: linux.cpuShares ?? 0,
+      cpus: linux.cpusetCpus ?? '',
+      mems: linux.cpusetMems ?? '',
+    },
+    hugepageLimits: (linux.hugepageLimits ?? []).map((one) => ({
+      pageSize: one.pageSize ?? '',
+      limit: one.limit ?? 0,
+    })),
+    ...(linux.unified === undefined ? {} : { unified: linux.unified }),
+  };
+}
+
+function quotaOf(linux: LinuxContainerResources): CgroupResources {
+  return { cpu: { quota: linux.cpuQuota ?? 0, period: linux.cpuPeriod ?? 0 } };
+}
+
+/** Open `cgroup.procs` files of a shim's group. */
+export interface ShimGroup extends Disposable {
+  readonly files: readonly number[];
+}
+
+export class RuntimeCgroups {
+  readonly host: CgroupHost;
+  readonly view: CgroupView;
+  readonly #root: string;
+  #shims = false;
+
+  constructor(root: string, host: CgroupHost = readCgroupHost()) {
+    this.host = host;
+    this.#root = root;
+    this.view = viewOf(host);
+  }
+
+  /** The cgroup of a container: below its pod's, or below our own root where the request names none. */
+  path(parent: string, id: string): string {
+    return parent === '' ? `${this.#root}/containers/${id}` : `${parent.replace(/\/+$/, '')}/${id}`;
+  }
+
+  #plan(path: string, resources: CgroupResources): CgroupStep[] {
+    const owned = path.startsWith(`${this.#root}/`) ? { owned: this.#root } : {};
+    return planCgroup(this.host, path, resources, {
+      kind: 'container',
+      existing: this.#existing(path),
+      ...owned,
+    });
+  }
+
+  /** Parents that are there in the v2 hierarchy were made in all of them. */
+  #existing(path: string): ReadonlySet<string> {
+    const parent = path.slice(0, path.lastIndexOf('/'));
+    const found = new Set<string>();
+    if (!existsSync(directoryOf(this.host.unified, parent))) return found;
+    for (let at = parent; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) found.add(at);
+    return found;
+  }
+
+  container(parent: string, id: string, linux: LinuxContainerResources): LaunchCgroup {
+    const path = this.path(parent, id);
+    const targets = joinTargets(this.host, path);
+    const memory = this.host.controllers.memory;
+    const unlimited = { memory: -1, swap: undefined, quota: -1, period: 100_000 };
+    const late = planUpdate(this.host, path, quotaOf(linux), 'container', unlimited);
+    return {
+      steps: this.#plan(path, ociResources(linux)),
+      directory: targets.unified,
+      join: targets.procs,
+      late: late.flatMap((step) => (step.op === 'write' ? [{ path: step.path, value: step.value }] : [])),
+      killFile: `${targets.unified}/cgroup.kill`,
+      oom:
+        memory?.version === 1
+          ? { file: `${directoryOf(memory.root, path)}/memory.oom_control`, key: 'oom_kill' }
+          : { file: `${targets.unified}/memory.events`, key: 'oom_kill' },
+    };
+  }
+
+  update(parent: string, id: string, linux: LinuxContainerResources): void {
+    const { cpu, ...rest } = ociResources(linux);
+    updateResources(
+      this.host,
+      this.path(parent, id),
+      { ...rest, cpu: { ...cpu, ...quotaOf(linux).cpu } },
+      'container',
+    );
+  }
+
+  /**
+   * Where an exec belongs: the group in which the container's first process is now. A container that may write its cgroups
+   * can have moved itself below its own.
+   */
+  currentOf(
+    pid: number,
+    parent: string,
+    id: string,
+  ): { readonly directory: string; readonly join: readonly string[] } {
+    const own = this.path(parent, id);
+    const targets = joinTargets(this.host, own);
+    const current = readCgroup(pid)?.find((one) => one.hierarchy === 0)?.path;
+    if (current === undefined || !current.startsWith(`${own}/`))
+      return { directory: targets.unified, join: targets.procs };
+    return { directory: directoryOf(this.host.unified, current), join: targets.procs };
+  }
+
+  /** Sends SIGKILL to everything in a container's group. */
+  async kill(parent: string, id: string): Promise<void> {
+    killCgroup(this.host, this.path(parent, id));
+  }
+
+  remove(parent: string, id: string): Promise<void> {
+    return removeCgroup(this.host, this.path(parent, id));
+  }
+
+  stats(path: string): CgroupStats {
+    return readStats(this.host, path);
+  }
+
+  // --- the pause process of a pod with a shared PID namespace
+
+  pauseLeaf(
+    parent: string,
+    sandboxId: string,
+  ): { readonly steps: readonly CgroupStep[]; readonly directory: string; readonly join: readonly string[] } {
+    const path = this.path(parent, sandboxId);
+    const targets = joinTargets(this.host, path);
+    return {
+      steps: this.#plan(path, { cpu: { shares: 2 } }),
+      directory: targets.unified,
+      join: targets.procs,
+    };
+  }
+
+  async killPauseLeaf(parent: string, sandboxId: string): Promise<void> {
+    killCgroup(this.host, this.path(parent, sandboxId));
+  }
+
+  async removePauseLeaf(parent: string, sandboxId: string): Promise<void> {
+    await this.killPauseLeaf(parent, sandboxId);
+    await removeCgroup(this.host, this.path(parent, sandboxId));
+  }
+
+  // --- shims: a v2 group each, without limits, so that a shim can be found and killed by its pod's name
+
+  #shimPath(sandboxId: string): string {
+    return `${this.#root}/shims/${sandboxId}`;
+  }
+
+  openShimGroup(sandboxId: string): ShimGroup {
+    const directory = directoryOf(this.host.unified, this.#shimPath(sandboxId));
+    mkdirSync(directory, { recursive: !this.#shims });
+    this.#shims = true;
+    const path = `${directory}/cgroup.procs`;
+    const fd = new Fd(check(native().openat2(-100, path, O.WRONLY, 0, 0), 'open', path));
+    return { files: [fd.number], [Symbol.dispose]: () => fd.close() };
+  }
+
+  async killShimGroup(sandboxId: string): Promise<void> {
+    killCgroup(this.host, this.#shimPath(sandboxId));
+  }
+
+  async removeShimGroup(sandboxId: string): Promise<void> {
+    await this.killShimGroup(sandboxId);
+    await removeCgroup(this.host, this.#shimPath(sandboxId));
+  }
+
+  /** Sandbox ids that a shim's group is left of. */
+  shimGroups(): string[] {
+    return this.#owned('/shims/');
+  }
+
+  /** Paths of all groups that are named by a container's or sandbox's id. */
+  containerGroups(): string[] {
+    return listOwned(this.host, this.#root)
+      .map((one) => one.path)
+      .filter((path) => ID.test(basename(path)) && !path.startsWith(`${this.#root}/shims/`));
+  }
+
+  async removePath(path: string): Promise<void> {
+    killCgroup(this.host, path);
+    await removeCgroup(this.host, path);
+  }
+
+  #owned(below: string): string[] {
+    return listOwned(this.host, this.#root)
+      .map((one) => one.path)
+      .filter((path) => path.startsWith(`${this.#root}${below}`) && ID.test(basename(path)))
+      .map((path) => basename(path));
+  }
+}
+
+/** The hierarchies that a container is shown: those in which it has a group of its own. */
+function viewOf(host: CgroupHost): CgroupView {
+  const roots = v1Roots(host);
+  if (roots.length === 0) return { kind: 'unified' };
+  const table = readMountinfo('self');
+  return {
+    kind: 'hybrid',
+    unifiedName: basename(host.unified),
+    hierarchies: roots.map((root) => ({
+      name: basename(root),
+      options: (table.find((mount) => mount.mountPoint === root)?.superOptions ?? []).filter((option) =>
+        V1_CONTROLLERS.has(option),
+      ),
+    })),
+  };
+}
