@@ -30,7 +30,7 @@ function* files(folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) yield* files(path);
-    else if (/\.ts$/.test(entry.name)) yield path;
+    else if (entry.name.endsWith('.ts')) yield path;
   }
 }
 

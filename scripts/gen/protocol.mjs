@@ -3,7 +3,6 @@ import * as p from '../../native/protocol/protocol.mjs';
 
 const upper = (name) => name.toUpperCase().replaceAll('-', '_');
 const snake = (name) => name.replaceAll('-', '_').replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
-const pascal = (name) => name.replace(/(^|-)(\w)/g, (_, __, c) => c.toUpperCase());
 // names that C or its library use otherwise
 const C_RENAMED = {
   null: 'null_slot',

@@ -10,10 +10,11 @@ import { check } from '../linux/syscall-error.ts';
 import { commandOf } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
 import { DEFAULT_STOP_SIGNAL } from './defaults.ts';
+import { newId } from './ids.ts';
+import { makeVolumes, volumeDirectory } from './image-volumes.ts';
 import { Container, type Sandbox } from './model.ts';
 import { checkSharedMounts } from './mount-sources.ts';
 import { type ContainerRecord, RECORD_VERSION } from './records.ts';
-import { newId } from './run-sandbox.ts';
 import { specOf } from './spec-of.ts';
 import { checkSandbox } from './state.ts';
 import { resolveUser } from './users.ts';
@@ -49,20 +50,6 @@ function stopSignalOf(config: LocalContainerConfig, image: ImageRecord): string 
       `STOPSIGNAL ${JSON.stringify(text)} of image "${image.id}" is no signal`,
     );
   return signalName(number);
-}
-
-/** Destinations of the image's VOLUMEs that no mount of the request covers. */
-export function imageVolumes(config: LocalContainerConfig, image: ImageRecord): string[] {
-  const taken = new Set((config.mounts ?? []).map((mount) => posix.normalize(mount.containerPath ?? '')));
-  return Object.keys(image.config.config?.Volumes ?? {})
-    .map((path) => posix.normalize(`/${path}`))
-    .filter((path) => path !== '/' && !taken.has(path))
-    .sort();
-}
-
-export function volumeDirectory(context: RuntimeContext, containerId: string, index?: number): string {
-  const base = join(context.paths.root, 'volumes', containerId);
-  return index === undefined ? base : join(base, String(index));
 }
 
 export async function createContainer(
@@ -137,7 +124,7 @@ export async function createContainer(
     });
     failpoint('container:after-snapshot');
     undo.push('volumes', () => rmSync(volumeDirectory(context, id), { recursive: true, force: true }));
-    await makeVolumes(context, container, image);
+    await makeVolumes(context, config, id, image);
     failpoint('container:after-volumes');
     if (config.logPath && sandbox.record.config.logDirectory) {
       mkdirSync(dirname(join(sandbox.record.config.logDirectory, config.logPath)), {
@@ -191,13 +178,4 @@ export function mapId(
 ): number {
   const row = map.find((one) => id >= one.containerID && id < one.containerID + one.size);
   return row === undefined ? 65_534 : row.hostID + id - row.containerID;
-}
-
-async function makeVolumes(context: RuntimeContext, container: Container, image: ImageRecord): Promise<void> {
-  const volumes = imageVolumes(container.record.config, image);
-  for (const [index, path] of volumes.entries()) {
-    const directory = volumeDirectory(context, container.id, index);
-    mkdirSync(directory, { recursive: true, mode: 0o755 });
-    await context.images.copyOut(image, path, directory);
-  }
 }

@@ -144,16 +144,16 @@ export class RecordStore {
     const containers: ContainerRecord[] = [];
     const broken: { sandboxId: string; containerId?: string }[] = [];
     for (const id of names(this.#root)) {
-      const record = readRecord<SandboxRecord>(join(this.#root, id, 'sandbox.json'));
+      const record = readRecord(join(this.#root, id, 'sandbox.json')) as SandboxRecord | undefined;
       if (record === undefined) {
         broken.push({ sandboxId: id });
         continue;
       }
       sandboxes.push(record);
       for (const containerId of names(join(this.#root, id, 'containers'))) {
-        const container = readRecord<ContainerRecord>(
-          join(this.#root, id, 'containers', containerId, 'container.json'),
-        );
+        const container = readRecord(join(this.#root, id, 'containers', containerId, 'container.json')) as
+          | ContainerRecord
+          | undefined;
         if (container === undefined) broken.push({ sandboxId: id, containerId });
         else containers.push(container);
       }
@@ -171,7 +171,7 @@ function names(directory: string): string[] {
   }
 }
 
-function readRecord<T extends { readonly version: number }>(path: string): T | undefined {
+function readRecord(path: string): unknown {
   let value: unknown;
   try {
     value = readJsonIfExists(path);
@@ -188,7 +188,7 @@ function readRecord<T extends { readonly version: number }>(path: string): T | u
       },
     );
   }
-  return value as T;
+  return value;
 }
 
 export const RECORD_VERSION = VERSION;

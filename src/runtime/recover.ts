@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { hasCode, messageOf } from '../base/index.ts';
 import { attachShim, containerLost, reconcile, sandboxLost } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
-import { volumeDirectory } from './create-container.ts';
+import { volumeDirectory } from './image-volumes.ts';
 import { Container, Sandbox } from './model.ts';
+import { networkAttachment } from './network-attachment.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
-import { networkAttachment } from './run-sandbox.ts';
 import { ShimClient } from './shim/client.ts';
 
 export interface Recovered {

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { failpoint } from '../base/index.ts';
 import { ContainerEventType } from '../cri/index.ts';
 import type { RuntimeContext } from './context.ts';
-import { volumeDirectory } from './create-container.ts';
+import { volumeDirectory } from './image-volumes.ts';
 import type { Container } from './model.ts';
 import { checkContainer } from './state.ts';
 import { stopContainer } from './stop-container.ts';

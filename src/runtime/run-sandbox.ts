@@ -1,49 +1,22 @@
 /** RunPodSandbox: record, files, shim, namespaces, network; undone in reverse where a step fails. */
-import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { hostname as hostHostname } from 'node:os';
 import { CleanupStack, failpoint, NodeletError, type Span, SpanList } from '../base/index.ts';
-import type { NetworkAttachment } from '../cni/index.ts';
 import { NamespaceMode, type PodSandboxConfig } from '../cri/index.ts';
 import { attachShim } from './attach-shim.ts';
 import { ociIdMap } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
 import { POD_SYSCTLS, SHM_SIZE } from './defaults.ts';
+import { newId } from './ids.ts';
 import { compileSandbox, type SandboxContext } from './launch/compile-sandbox.ts';
 import type { LaunchPlan } from './launch/encode.ts';
 import { POD_SLOTS } from './launch/protocol.gen.ts';
+import { logWarnings } from './launch-warnings.ts';
 import { Sandbox } from './model.ts';
+import { networkAttachment } from './network-attachment.ts';
 import { RECORD_VERSION, type SandboxRecord } from './records.ts';
 import { writeSandboxFiles } from './sandbox-files.ts';
-import { stopShim } from './stop-sandbox.ts';
-
-/** 64 hex digits, as containerd's. */
-export function newId(): string {
-  return randomBytes(32).toString('hex');
-}
-
-export function networkAttachment(
-  sandbox: { readonly id: string; readonly config: PodSandboxConfig },
-  netnsFd: number | undefined,
-): NetworkAttachment {
-  const { metadata, portMappings } = sandbox.config;
-  const protocols = ['tcp', 'udp', 'sctp'] as const;
-  return {
-    id: sandbox.id,
-    netnsFd,
-    podNamespace: metadata?.namespace ?? '',
-    podName: metadata?.name ?? '',
-    podUid: metadata?.uid ?? '',
-    portMappings: (portMappings ?? [])
-      .filter((port) => (port.hostPort ?? 0) > 0)
-      .map((port) => ({
-        hostPort: port.hostPort ?? 0,
-        containerPort: port.containerPort ?? 0,
-        protocol: protocols[port.protocol ?? 0] ?? 'tcp',
-        hostIP: port.hostIp ?? '',
-      })),
-  };
-}
+import { stopShim } from './stop-shim.ts';
 
 function checkConfig(config: PodSandboxConfig): void {
   const { metadata } = config;
@@ -208,20 +181,4 @@ function slotName(slot: number): keyof typeof POD_SLOTS {
   for (const [name, number] of Object.entries(POD_SLOTS))
     if (number === slot) return name as keyof typeof POD_SLOTS;
   throw new NodeletError('INTERNAL', `no pod slot ${slot}`);
-}
-
-/** Operations that were refused but may be: said once for each kind and process lifetime. */
-export function logWarnings(
-  context: RuntimeContext,
-  id: string,
-  warnings: readonly { readonly operation: string; readonly error: string }[],
-): void {
-  for (const { operation, error } of warnings) {
-    const expected =
-      !context.host.features.sysResource && (operation === 'oom-score' || operation === 'rlimit');
-    context.log[expected ? 'debug' : 'warn'](
-      { id, operation, error },
-      'the host refused a launch operation that containers can do without',
-    );
-  }
 }

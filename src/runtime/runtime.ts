@@ -351,23 +351,27 @@ export class Runtime implements cri.LocalRuntime {
     signal?: AbortSignal,
   ): AsyncIterable<cri.ContainerEventResponse> {
     const queue: cri.ContainerEventResponse[] = [];
+    let ended = signal?.aborted === true;
     let wake: (() => void) | undefined;
     const off = this.#events.on((event) => {
       queue.push(event);
       wake?.();
     });
-    const stop = (): void => wake?.();
+    const stop = (): void => {
+      ended = true;
+      wake?.();
+    };
     signal?.addEventListener('abort', stop);
     try {
-      while (signal?.aborted !== true) {
+      for (;;) {
         const next = queue.shift();
-        if (next !== undefined) {
-          yield next;
-          continue;
+        if (next !== undefined) yield next;
+        else if (ended) return;
+        else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
         }
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
       }
     } finally {
       off();

@@ -89,7 +89,7 @@ function choose(security: LinuxContainerSecurityContext, imageUser: string, user
   else {
     if (security.runAsGroup !== undefined)
       throw invalid('runAsGroup is set without runAsUser or runAsUsername');
-    const [user = '', group] = splitUser(imageUser);
+    const [user, group] = splitUser(imageUser);
     chosen = user === '' ? byUid(users, 0) : byText(users, user, 'USER of the image');
     if (group !== undefined) return { ...chosen, gid: groupId(users, group, 'USER of the image') };
   }

@@ -1,0 +1,62 @@
+// `npm test`: sets up what is missing, then runs every suite and adds up what they count. The last line is
+// "N passed, N failed, N skipped".
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root, setup } from './setup.mjs';
+
+console.log(
+  'nodelet: npm test installs Debian packages (compilers, registry and image tools), npm modules, builds, and runs the tests as root',
+);
+setup({ test: true });
+
+const folder = mkdtempSync(join(tmpdir(), 'nodelet-test-'));
+const totals = { passed: 0, failed: 0, skipped: 0 };
+
+/** One gate: a command that passes or fails as a whole. */
+function gate(name, command, args) {
+  console.log(`\n=== ${name}`);
+  const ok = spawnSync(command, args, { cwd: root, stdio: 'inherit' }).status === 0;
+  totals[ok ? 'passed' : 'failed'] += 1;
+}
+
+function suite(project) {
+  console.log(`\n=== ${project} tests`);
+  const report = join(folder, `${project}.json`);
+  const args = [
+    'node_modules/vitest/vitest.mjs',
+    'run',
+    '--project',
+    project,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  ];
+  const result = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
+  let counted;
+  try {
+    counted = JSON.parse(readFileSync(report, 'utf8'));
+  } catch {
+    totals.failed += 1;
+    return;
+  }
+  totals.passed += counted.numPassedTests;
+  totals.failed += counted.numFailedTests;
+  totals.skipped += counted.numPendingTests + (counted.numTodoTests ?? 0);
+  // A file that cannot even be loaded counts no test.
+  if (result.status !== 0 && counted.numFailedTests === 0) totals.failed += 1;
+}
+
+const node = process.execPath;
+try {
+  gate('generated sources', node, ['scripts/generate.mjs', '--check']);
+  gate('types', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json', '--noEmit']);
+  gate('lint', node, ['scripts/lint.mjs']);
+  suite('unit');
+  suite('integration');
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exitCode = totals.failed === 0 ? 0 : 1;
