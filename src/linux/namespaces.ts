@@ -34,7 +34,7 @@ export function readNamespaces(pid: number | 'self' = 'self'): Namespaces | unde
       const inode = parseNamespaceLink(readlinkSync(`/proc/${pid}/ns/${kind}`));
       if (inode !== undefined) found[kind] = inode;
     } catch (error) {
-      // A zombie has left its namespaces, a kernel may lack a kind: ENOENT each.
+      // A zombie has left all but its PID and user namespaces, a kernel may lack a kind: ENOENT each.
       if (!hasCode(error, 'ENOENT', 'ESRCH', 'EACCES')) throw error;
     }
   }
