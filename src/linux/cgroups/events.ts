@@ -81,7 +81,13 @@ export async function waitEvent(
           reject(toError(error));
         }
       });
-      timer = setTimeout(() => resolve(reached()), options.deadline ?? DEFAULT_DEADLINE);
+      timer = setTimeout(() => {
+        try {
+          resolve(reached());
+        } catch (error) {
+          reject(toError(error));
+        }
+      }, options.deadline ?? DEFAULT_DEADLINE);
       onAbort = () => reject(abortReason(options.signal!));
       options.signal?.addEventListener('abort', onAbort, { once: true });
     });

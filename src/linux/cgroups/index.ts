@@ -44,6 +44,6 @@ export {
   readOomKills,
   readStats,
 } from './stats.ts';
-export { planUpdate, readLimitsV1, updateResources } from './update.ts';
+export { ensureCgroup, planUpdate, readLimitsV1, updateResources } from './update.ts';
 export type { LimitsV1 } from './values-v1.ts';
 export { clampShares, containerCpuWeight, podCpuWeight } from './weight.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hasCode } from '../../base/index.ts';
 import { applySteps } from './apply.ts';
 import { type CgroupHost, directoryOf } from './host.ts';
-import { type CgroupKind, type CgroupStep, checkPath } from './plan.ts';
+import { type CgroupKind, type CgroupStep, checkPath, type PlanOptions, planCgroup } from './plan.ts';
 import { type CgroupResources, checkResources } from './resources.ts';
 import { type LimitsV1, v1Values } from './values-v1.ts';
 import { v2Values } from './values-v2.ts';
@@ -32,6 +32,21 @@ export function updateResources(
   kind: CgroupKind,
 ): void {
   applySteps(planUpdate(host, path, resources, kind, readLimitsV1(host, path)));
+}
+
+/**
+ * Makes a cgroup where there is none, and gives it its values from whatever values it has: for cgroups that outlive the
+ * agent (pods, QoS classes), of which nobody knows whether they are new. Throws as planCgroup and applySteps.
+ */
+export function ensureCgroup(
+  host: CgroupHost,
+  path: string,
+  resources: CgroupResources,
+  options: PlanOptions,
+): void {
+  checkResources(host, resources);
+  applySteps(planCgroup(host, path, {}, options));
+  updateResources(host, path, resources, options.kind);
 }
 
 /** v1 writes "no limit" as the largest multiple of a page below 2^63; anything near it is none. */

@@ -10,6 +10,7 @@ import {
   type CgroupHost,
   type CgroupResources,
   directoryOf,
+  ensureCgroup,
   freeze,
   isPopulated,
   joinTargets,
@@ -260,6 +261,13 @@ describe('updating', () => {
     expect(readLimitsV1(host, path).memory).toBe(-1);
   });
 
+  test('a cgroup that may exist gets its values in any case, larger or smaller than it had', () => {
+    for (const limit of [32 * MI, 128 * MI, 64 * MI]) {
+      ensureCgroup(host, path, { memory: { limit, swap: limit } }, { kind: 'pod', owned: OWNED });
+      expect(held('memory')).toBe(String(limit));
+    }
+  });
+
   test("CPU quota and period under a parent's quota, in both directions", () => {
     const pod = path;
     applySteps(
@@ -341,6 +349,19 @@ describe('freezing', () => {
       await new Promise((resolve) => setImmediate(resolve));
     expect(ticks()).toBeGreaterThan(before);
   });
+});
+
+test('a frozen cgroup without processes is frozen, and so is what joins it', async () => {
+  make();
+  await freeze(host, path, { deadline: 2000 });
+  const member = inside('echo running');
+  const child = await Promise.race([
+    member,
+    new Promise<string>((resolve) => setTimeout(() => resolve('frozen'), 100)),
+  ]);
+  expect(child).toBe('frozen');
+  await thaw(host, path);
+  expect(await (await member).line()).toBe('running');
 });
 
 describe('killing', () => {

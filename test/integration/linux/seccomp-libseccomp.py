@@ -1,6 +1,6 @@
 """Compiles seccomp profiles with libseccomp (by ctypes: no headers needed), in runc's way of calling it.
 
-Standard input: a JSON list of {"default": u32, "arches": [u32], "optimize": bool,
+Standard input: a JSON list of {"default": u32, "arches": [u32], "native": bool, "optimize": bool,
 "rules": [{"name", "action": u32, "args": [[index, op, a, b], ...]}]}.
 Standard output: a JSON list of {"program": base64, "unknown": [names]} or {"error": text}.
 """
@@ -27,6 +27,8 @@ lib.seccomp_init.restype = ctypes.c_void_p
 lib.seccomp_init.argtypes = [ctypes.c_uint32]
 lib.seccomp_release.argtypes = [ctypes.c_void_p]
 lib.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+lib.seccomp_arch_remove.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+lib.seccomp_arch_native.restype = ctypes.c_uint32
 lib.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
 lib.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
 lib.seccomp_rule_add_array.argtypes = [
@@ -59,6 +61,8 @@ def compile_one(profile):
             rc = lib.seccomp_arch_add(ctx, arch)
             if rc not in (0, EEXIST):
                 raise ValueError(f"arch {arch:#x}: {rc}")
+        if not profile["native"] and lib.seccomp_arch_remove(ctx, lib.seccomp_arch_native()) != 0:
+            raise ValueError("remove native")
         if profile["optimize"] and lib.seccomp_attr_set(ctx, CTL_OPTIMIZE, 2) != 0:
             raise ValueError("optimize")
         for rule in profile["rules"]:

@@ -12,6 +12,7 @@ import {
   type Abi,
   compileSeccomp,
   type LinuxSeccomp,
+  type MachineArch,
   RET,
   runtimeDefault,
   type SeccompAction,
@@ -23,8 +24,10 @@ import {
 import { run } from '../../unit/linux/seccomp/bpf.ts';
 
 const OPERATORS = ['NE', 'LT', 'LE', 'EQ', 'GE', 'GT', 'MASKED_EQ'];
-const X86_TOKENS = [0x4000_0003, 0x4000_003e];
+/** SCMP_ARCH_* beside the machine's own (x32 has one of its own), and what a filter for each machine covers. */
+const TOKENS = { x64: [0x4000_0003, 0x4000_003e], arm64: [0xc000_00b7, 0x4000_0028] } as const;
 const ABIS: readonly Abi[] = ['x86_64', 'i386', 'x32'];
+const COVERED = { x64: ABIS, arm64: ['arm64', 'arm'] } as const;
 
 interface Peer {
   readonly program: Uint8Array;
@@ -46,10 +49,11 @@ function json(data: unknown): string {
   );
 }
 
-function libseccomp(profiles: readonly LinuxSeccomp[]): Peer[] {
+function libseccomp(profiles: readonly LinuxSeccomp[], arch: MachineArch = 'x64'): Peer[] {
   const input = profiles.map((profile) => ({
     default: value(profile.defaultAction, profile.defaultErrnoRet),
-    arches: X86_TOKENS,
+    arches: TOKENS[arch],
+    native: arch === 'x64',
     optimize: (profile.syscalls ?? []).length > 32,
     rules: (profile.syscalls ?? []).flatMap((rule) =>
       rule.names.map((name) => ({
@@ -84,8 +88,8 @@ function without(profile: LinuxSeccomp, names: readonly string[]): LinuxSeccomp 
   return { ...profile, syscalls };
 }
 
-const compile = (profile: LinuxSeccomp) =>
-  compileSeccomp(profile, { arch: 'x64', enosys: false, argumentWidth: 'register' }).program;
+const compile = (profile: LinuxSeccomp, arch: MachineArch = 'x64') =>
+  compileSeccomp(profile, { arch, enosys: false, argumentWidth: 'register' }).program;
 
 let available = false;
 beforeAll(() => {
@@ -97,16 +101,18 @@ beforeAll(() => {
 const LACKING_ON_X32 = ['map_shadow_stack', 'uretprobe'];
 
 describe('beside libseccomp', () => {
-  test.for<[string, readonly string[]]>([
-    ['the default capabilities', defaultCapabilities],
-    ['no capabilities', []],
-    ['SYS_ADMIN', [...defaultCapabilities, 'CAP_SYS_ADMIN']],
-    ['all capabilities', CAPABILITIES],
-  ])('the default profile with %s decides every call alike', ([_, capabilities], context) => {
+  test.for<[string, MachineArch, readonly string[]]>([
+    ['the default capabilities', 'x64', defaultCapabilities],
+    ['no capabilities', 'x64', []],
+    ['SYS_ADMIN', 'x64', [...defaultCapabilities, 'CAP_SYS_ADMIN']],
+    ['all capabilities', 'x64', CAPABILITIES],
+    ['the default capabilities', 'arm64', defaultCapabilities],
+    ['all capabilities', 'arm64', CAPABILITIES],
+  ])('the default profile with %s for %s decides every call alike', ([_, arch, capabilities], context) => {
     if (!available) context.skip('needs x86-64, python3 and libseccomp.so.2');
-    const profile = runtimeDefault({ capabilities, arch: 'x64', kernel: [6, 1] });
-    const [peer] = libseccomp([profile]);
-    const ours = compile(without(profile, peer!.unknown));
+    const profile = runtimeDefault({ capabilities, arch, kernel: [6, 1] });
+    const [peer] = libseccomp([profile], arch);
+    const ours = compile(without(profile, peer!.unknown), arch);
     const firsts = [
       0n,
       1n,
@@ -123,9 +129,10 @@ describe('beside libseccomp', () => {
       0xffff_ffffn,
     ];
     const differences: string[] = [];
-    for (const abi of ABIS) {
-      for (let i = 0; i < 1024; i++) {
-        const nr = abi === 'x32' ? X32_BIT + i : i;
+    for (const abi of COVERED[arch]) {
+      const numbers = Array.from({ length: 1024 }, (_, i) => (abi === 'x32' ? X32_BIT + i : i));
+      if (abi === 'arm') numbers.push(...Array.from({ length: 16 }, (_, i) => 0x0f_0000 + i));
+      for (const nr of numbers) {
         const name = syscallName(abi, nr);
         if (abi === 'x32' && name !== undefined && LACKING_ON_X32.includes(name)) continue;
         for (const first of firsts) {
