@@ -11,6 +11,7 @@
  * that can be resolved can be run. prepare(key) → upper and work directories → the runtime mounts → remove(key).
  */
 import type { Log } from '../base/index.ts';
+import type { Limits } from './unpack/limits.ts';
 
 /** OCI image config (application/vnd.oci.image.config.v1+json), the part that a runtime obeys. */
 export interface ImageConfig {
@@ -91,8 +92,19 @@ export interface PullAuth {
 
 export type PullEvent =
   | { readonly kind: 'resolving'; readonly reference: string }
-  | { readonly kind: 'manifest'; readonly digest: string; readonly platform: string; readonly layers: readonly { readonly digest: string; readonly size: number }[] }
-  | { readonly kind: 'layer'; readonly digest: string; readonly phase: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists'; readonly current: number; readonly total: number }
+  | {
+      readonly kind: 'manifest';
+      readonly digest: string;
+      readonly platform: string;
+      readonly layers: readonly { readonly digest: string; readonly size: number }[];
+    }
+  | {
+      readonly kind: 'layer';
+      readonly digest: string;
+      readonly phase: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists';
+      readonly current: number;
+      readonly total: number;
+    }
   | { readonly kind: 'done'; readonly id: string; readonly reference: string };
 
 export interface PullOptions {
@@ -109,6 +121,18 @@ export interface ImageServiceOptions {
   readonly log: Log;
   /** Registries (`host[:port]`) to speak plain HTTP with; loopback addresses always may. */
   readonly insecureRegistries?: readonly string[];
+  /** docker's config.json or podman's auth.json; default $REGISTRY_AUTH_FILE, else docker's. */
+  readonly credentialFile?: string;
+  /** Downloads at a time, of all pulls together; default 4. */
+  readonly maxDownloads?: number;
+  /** Threads that unpack; default one for each CPU, 2 to 4. */
+  readonly workers?: number;
+  /** Milliseconds without progress after which a transfer is broken off and continued; default 60,000. */
+  readonly idleTimeout?: number;
+  /** Bounds on what an image may cost, where they differ from the defaults (unpack/limits.ts). */
+  readonly limits?: Partial<Limits>;
+  /** The bundled worker; default dist/image-worker.js. */
+  readonly workerFile?: string;
 }
 
 /** What the runtime needs of images. Pull, import, pack and the rest of the commands are on the class itself. */

@@ -1,0 +1,369 @@
+/**
+ * The images of the store by name: finding, showing, naming, removing. All decisions about what a text means and what
+ * a removal takes with it stand here.
+ */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { NodeletError } from '../base/index.ts';
+import { quote } from './digest.ts';
+import type { LayerStore } from './layers.ts';
+import { setNames } from './pull.ts';
+import { formatReference, parseReference, type Reference, storedName } from './reference.ts';
+import type { SnapshotStore } from './snapshots.ts';
+import { type SweepOptions, type Swept, sweep } from './store/gc.ts';
+import { ANNOTATION, entryManifest, entryName, type IndexFile } from './store/index-file.ts';
+import { Lease } from './store/leases.ts';
+import type { StorePaths } from './store/paths.ts';
+import type { ImageContent, Records } from './store/records.ts';
+import type { ImageRecord } from './types.ts';
+import type { WorkerPool } from './unpack/pool.ts';
+
+/** One line of `image history`, the newest first. */
+export interface HistoryLine {
+  readonly created: string | undefined;
+  readonly createdBy: string;
+  readonly comment: string | undefined;
+  /** Bytes of the layer as it is stored; 0 where the step made none. */
+  readonly size: number;
+  readonly layer: string | undefined;
+}
+
+export interface LayerInfo {
+  readonly digest: string;
+  readonly mediaType: string;
+  /** Compressed, and unpacked (bytes of its files). */
+  readonly size: number;
+  readonly unpackedSize: number | undefined;
+  readonly diffId: string;
+  readonly chainId: string;
+  /** The directory that overlayfs stacks. */
+  readonly path: string;
+}
+
+export interface ImageDetails {
+  readonly record: ImageRecord;
+  readonly layers: readonly LayerInfo[];
+  /** When it was pulled, imported or packed; RFC 3339. */
+  readonly stored: string | undefined;
+}
+
+export interface Removed {
+  /** Names that are gone. */
+  readonly untagged: readonly string[];
+  /** IDs of images that are gone. */
+  readonly images: readonly string[];
+  /** Freed: bytes of blobs, and how many blobs and layers. */
+  readonly bytes: number;
+  readonly blobs: number;
+  readonly layers: number;
+}
+
+export interface StoreUsage {
+  readonly images: { readonly count: number };
+  readonly blobs: { readonly count: number; readonly bytes: number };
+  /** Bytes of files, and their number. */
+  readonly layers: { readonly count: number; readonly bytes: number; readonly inodes: number };
+}
+
+export interface CatalogParts {
+  readonly paths: StorePaths;
+  readonly index: IndexFile;
+  readonly records: Records;
+  readonly layers: LayerStore;
+  readonly snapshots: SnapshotStore;
+  readonly pool: WorkerPool;
+}
+
+export class Catalog {
+  readonly #paths: StorePaths;
+  readonly #index: IndexFile;
+  readonly #records: Records;
+  readonly #layers: LayerStore;
+  readonly #snapshots: SnapshotStore;
+  readonly #pool: WorkerPool;
+
+  constructor(parts: CatalogParts) {
+    this.#paths = parts.paths;
+    this.#index = parts.index;
+    this.#records = parts.records;
+    this.#layers = parts.layers;
+    this.#snapshots = parts.snapshots;
+    this.#pool = parts.pool;
+  }
+
+  list(): readonly ImageRecord[] {
+    return this.#records.list();
+  }
+
+  /** See ImageSource. Throws AMBIGUOUS_IMAGE where a short ID fits several. */
+  resolve(text: string): ImageRecord | undefined {
+    const records = this.#records.list();
+    const hex = /^(?:sha256:)?([0-9a-f]{4,64})$/.exec(text)?.[1];
+    if (hex?.length === 64) {
+      const id = `sha256:${hex}`;
+      return (
+        records.find((record) => record.id === id) ?? records.find((record) => record.manifestDigest === id)
+      );
+    }
+    const named = this.#byReference(text, records);
+    if (named !== undefined || hex === undefined) return named;
+    const found = records.filter((record) => record.id.startsWith(`sha256:${hex}`));
+    if (found.length > 1) {
+      throw new NodeletError(
+        'AMBIGUOUS_IMAGE',
+        `cannot tell which image ${quote(text)} is: ${found.length} IDs begin so`,
+        {
+          hint: 'give more digits',
+        },
+      );
+    }
+    return found[0];
+  }
+
+  #byReference(text: string, records: readonly ImageRecord[]): ImageRecord | undefined {
+    let reference: Reference;
+    try {
+      reference = parseReference(text);
+    } catch {
+      return undefined;
+    }
+    const { name, digest } = reference;
+    if (digest === undefined) {
+      const tag = formatReference(reference);
+      return records.find((record) => record.repoTags.includes(tag));
+    }
+    const exact = `${name}@${digest}`;
+    // The registry's name for one platform's manifest finds it as well.
+    const mine = (record: ImageRecord): boolean =>
+      record.manifestDigest === digest && record.repoDigests.some((known) => known.startsWith(`${name}@`));
+    return records.find((record) => record.repoDigests.includes(exact)) ?? records.find(mine);
+  }
+
+  /** Like resolve. Throws IMAGE_NOT_FOUND. */
+  require(text: string): ImageRecord {
+    const record = this.resolve(text);
+    if (record !== undefined) return record;
+    throw notFound(text);
+  }
+
+  inspect(text: string): ImageDetails {
+    const record = this.require(text);
+    const content = this.#records.content(record.manifestDigest);
+    const layers = (content?.manifest.layers ?? []).map((layer, i): LayerInfo => {
+      const chainId = record.chainIds[i] ?? '';
+      return {
+        digest: layer.digest,
+        mediaType: layer.mediaType,
+        size: layer.size,
+        unpackedSize: this.#layers.record(chainId)?.bytes,
+        diffId: record.config.rootfs.diff_ids[i] ?? '',
+        chainId,
+        path: this.#paths.layerFiles(chainId),
+      };
+    });
+    const entries = this.#index.entries().filter((entry) => entryManifest(entry) === record.manifestDigest);
+    const stored = entries
+      .map((entry) => entry.annotations?.[ANNOTATION.stored] ?? '')
+      .sort()
+      .at(-1);
+    return { record, layers, stored: stored === '' ? undefined : stored };
+  }
+
+  history(text: string): readonly HistoryLine[] {
+    const { record, layers } = this.inspect(text);
+    let next = 0;
+    const lines = (record.config.history ?? []).map((step): HistoryLine => {
+      const layer = step.empty_layer === true ? undefined : layers[next];
+      if (layer !== undefined) next += 1;
+      return {
+        created: step.created,
+        createdBy: step.created_by ?? '',
+        comment: step.comment,
+        size: layer?.size ?? 0,
+        layer: layer?.digest,
+      };
+    });
+    // A config may tell less than the manifest has.
+    for (const layer of layers.slice(next)) {
+      lines.push({
+        created: undefined,
+        createdBy: '',
+        comment: undefined,
+        size: layer.size,
+        layer: layer.digest,
+      });
+    }
+    return lines.reverse();
+  }
+
+  usage(): StoreUsage {
+    let bytes = 0;
+    const blobs = readdirSync(this.#paths.blobs);
+    for (const hex of blobs)
+      bytes += statSync(join(this.#paths.blobs, hex), { throwIfNoEntry: false })?.size ?? 0;
+    const layers = readdirSync(this.#paths.layers).map((hex) => this.#layers.record(`sha256:${hex}`));
+    return {
+      images: { count: this.list().length },
+      blobs: { count: blobs.length, bytes },
+      layers: {
+        count: layers.length,
+        bytes: layers.reduce((sum, layer) => sum + (layer?.bytes ?? 0), 0),
+        inodes: layers.reduce((sum, layer) => sum + (layer?.entries ?? 0), 0),
+      },
+    };
+  }
+
+  /** An image with its documents, and the tags that `text` means: by name that one, by ID all. For export. */
+  exportItem(text: string): { readonly content: ImageContent; readonly names: readonly string[] } {
+    const record = this.require(text);
+    const content = this.#records.content(record.manifestDigest);
+    if (content === undefined) throw notFound(text);
+    const named =
+      this.#byReference(text, [record]) === undefined ? undefined : formatReference(parseReference(text));
+    return { content, names: record.repoTags.filter((tag) => named === undefined || tag === named) };
+  }
+
+  /** Gives an image one more name. */
+  tag(source: string, target: string): void {
+    const record = this.require(source);
+    const reference = parseReference(target);
+    if (reference.digest !== undefined) {
+      throw new NodeletError('INVALID_REFERENCE', `cannot tag ${quote(target)}: a tag has no digest`);
+    }
+    this.#index.update((entries) => {
+      const entry = entries.find((candidate) => entryManifest(candidate) === record.manifestDigest);
+      if (entry === undefined) return entries;
+      return setNames(entries, new Set([storedName(reference)]), entry, record.manifestDigest, new Date());
+    });
+  }
+
+  /** A pinned image is not pruned. */
+  pin(text: string, pinned: boolean): void {
+    const record = this.require(text);
+    this.#index.update((entries) =>
+      entries.map((entry) => {
+        if (entryManifest(entry) !== record.manifestDigest) return entry;
+        const { [ANNOTATION.pinned]: _, ...annotations } = entry.annotations ?? {};
+        return {
+          ...entry,
+          annotations: pinned ? { ...annotations, [ANNOTATION.pinned]: 'true' } : annotations,
+        };
+      }),
+    );
+  }
+
+  /**
+   * Removes a name, and the image with its last one; by ID all names. Throws IMAGE_IN_USE where that would take the
+   * image of a container, unless `force`: then its layers stay until the container is gone.
+   */
+  async remove(text: string, options: { readonly force?: boolean } = {}): Promise<Removed> {
+    const record = this.require(text);
+    const named = this.#byReference(text, [record]);
+    const doomed = named === undefined ? undefined : namesToRemove(record, parseReference(text));
+    const isDoomed = (name: string | undefined): boolean =>
+      doomed === undefined || (name !== undefined && doomed.has(name));
+    const all = [...record.repoTags, ...record.repoDigests];
+    const last = doomed === undefined || all.every((name) => doomed.has(name));
+    if (last && options.force !== true && this.#snapshots.inUse().images.has(record.id)) {
+      throw new NodeletError('IMAGE_IN_USE', `cannot remove image ${quote(text)}: containers use it`, {
+        hint: 'remove them first, or use --force',
+      });
+    }
+    const untagged = this.#unname(record, isDoomed);
+    const swept = last
+      ? await this.sweep(scopeOf(this.#records, [record]))
+      : { bytes: 0, blobs: 0, layers: 0 };
+    this.#records.forget();
+    return {
+      untagged,
+      images: last ? [record.id] : [],
+      bytes: swept.bytes,
+      blobs: swept.blobs,
+      layers: swept.layers,
+    };
+  }
+
+  #unname(record: ImageRecord, isDoomed: (name: string | undefined) => boolean): string[] {
+    const untagged: string[] = [];
+    this.#index.update((entries) => {
+      untagged.length = 0;
+      return entries.filter((entry) => {
+        const name = entryName(entry);
+        const mine = this.#records.content(entryManifest(entry))?.manifest.config.digest === record.id;
+        if (!mine || !isDoomed(name)) return true;
+        if (name !== undefined) untagged.push(name);
+        return false;
+      });
+    });
+    return untagged;
+  }
+
+  /**
+   * Removes images without a tag (with `all` every image) that no container uses and that are not pinned, and
+   * everything that belongs to no image.
+   */
+  async prune(options: { readonly all?: boolean } = {}): Promise<Removed> {
+    const { images: used } = this.#snapshots.inUse();
+    const doomed = this.list().filter(
+      (record) =>
+        !record.pinned && !used.has(record.id) && (options.all === true || record.repoTags.length === 0),
+    );
+    const untagged = doomed.flatMap((record) => this.#unname(record, () => true));
+    const swept = await this.sweep({ blobs: 'all', chains: 'all', partials: true });
+    return {
+      untagged,
+      images: doomed.map((record) => record.id),
+      bytes: swept.bytes,
+      blobs: swept.blobs,
+      layers: swept.layers,
+    };
+  }
+
+  /** Takes away what nobody needs, as far as `options` say, and what dead processes left half made. */
+  async sweep(options: Omit<SweepOptions, 'now'>): Promise<Swept> {
+    using lease = new Lease(this.#paths);
+    const rootsOf = (
+      needs: Parameters<Parameters<typeof sweep>[2]>[0],
+    ): ReturnType<Parameters<typeof sweep>[2]> => ({
+      entries: this.#index.entries(),
+      content: (digest) => this.#records.content(digest),
+      needs,
+      snapshotChains: this.#snapshots.inUse().chains,
+    });
+    const swept = sweep(this.#paths, lease, rootsOf, { ...options, now: Date.now() });
+    this.#records.forget();
+    if (swept.trash.length > 0) await this.#pool.run('remove', { paths: swept.trash });
+    return swept;
+  }
+}
+
+function notFound(text: string): NodeletError {
+  return new NodeletError('IMAGE_NOT_FOUND', `cannot find image ${quote(text)} on this machine`, {
+    hint: `pull it with: nodelet image pull ${text}`,
+  });
+}
+
+/** A tag's own name, and the digest's name where no other tag of the repository needs it. */
+function namesToRemove(record: ImageRecord, reference: Reference): ReadonlySet<string> {
+  const name = storedName(reference);
+  const names = new Set([name]);
+  if (reference.digest !== undefined) return names;
+  const others = record.repoTags.filter((tag) => tag !== name && tag.startsWith(`${reference.name}:`));
+  if (others.length > 0) return names;
+  for (const digest of record.repoDigests) if (digest.startsWith(`${reference.name}@`)) names.add(digest);
+  return names;
+}
+
+function scopeOf(records: Records, removed: readonly ImageRecord[]): Omit<SweepOptions, 'now'> {
+  const blobs = new Set<string>();
+  const chains = new Set<string>();
+  for (const record of removed) {
+    for (const chain of record.chainIds) chains.add(chain);
+    for (const name of record.repoDigests) blobs.add(name.slice(name.indexOf('@') + 1));
+    const content = records.content(record.manifestDigest);
+    blobs.add(record.manifestDigest);
+    blobs.add(record.id);
+    for (const layer of content?.manifest.layers ?? []) blobs.add(layer.digest);
+  }
+  return { blobs, chains, partials: false };
+}

@@ -1,0 +1,211 @@
+/**
+ * The image worker threads. Long jobs (a layer that may still be downloading) have a bounded number of threads; short
+ * ones (remove, measure, commit) have one more, so that no container's removal waits for a slow registry. Threads are
+ * started when needed and end after some idle time: each costs some 15 MiB.
+ */
+import { Worker } from 'node:worker_threads';
+import { abortReason, type Deferred, deferred, type Log, NodeletError } from '../../base/index.ts';
+import type { FromWorker, JobKind, JobOf, ResultOf, ToWorker } from './messages.ts';
+
+export interface PoolOptions {
+  /** The bundled worker. */
+  readonly file: () => string;
+  /** Threads for long jobs. */
+  readonly size: number;
+  readonly log: Log;
+  readonly idleTime?: number;
+}
+
+export interface StartOptions {
+  readonly signal?: AbortSignal;
+  /** Of a layer job: bytes of the blob that are there. */
+  readonly available?: number;
+  readonly onProgress?: (read: number) => void;
+}
+
+export interface RunningJob<K extends JobKind> {
+  readonly result: Promise<ResultOf<K>>;
+  /** Of a layer job: the blob's file has grown. */
+  grow(available: number): void;
+}
+
+interface Task {
+  readonly message: Extract<ToWorker, { type: 'run' }>;
+  readonly long: boolean;
+  readonly done: Deferred<unknown>;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((read: number) => void) | undefined;
+  available: number;
+  thread: Thread | undefined;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  task: Task | undefined;
+  idle: NodeJS.Timeout | undefined;
+}
+
+const longJobs: ReadonlySet<JobKind> = new Set<JobKind>(['layer', 'archive']);
+
+export class WorkerPool {
+  readonly #options: PoolOptions;
+  readonly #threads = new Set<Thread>();
+  #queue: Task[] = [];
+  #closed = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  async run<K extends JobKind>(kind: K, job: JobOf<K>, options: StartOptions = {}): Promise<ResultOf<K>> {
+    return await this.start(kind, job, options).result;
+  }
+
+  start<K extends JobKind>(kind: K, job: JobOf<K>, options: StartOptions = {}): RunningJob<K> {
+    const task: Task = {
+      message: { type: 'run', kind, job, available: 0 } as Task['message'],
+      long: longJobs.has(kind),
+      done: deferred(),
+      signal: options.signal,
+      onProgress: options.onProgress,
+      available: options.available ?? 0,
+      thread: undefined,
+    };
+    const abort = (): void => this.#abort(task);
+    if (this.#closed) task.done.reject(new NodeletError('ABORTED', 'the image service is closed'));
+    else if (options.signal?.aborted) task.done.reject(abortReason(options.signal));
+    else {
+      options.signal?.addEventListener('abort', abort, { once: true });
+      this.#queue.push(task);
+      this.#dispatch();
+    }
+    const result = task.done.promise.finally(() => options.signal?.removeEventListener('abort', abort));
+    return {
+      result: result as Promise<ResultOf<K>>,
+      grow(available) {
+        task.available = available;
+        if (task.thread?.task === task)
+          task.thread.worker.postMessage({ type: 'grow', available } satisfies ToWorker);
+      },
+    };
+  }
+
+  /** Ends all threads; jobs that run or wait are rejected. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const error = new NodeletError('ABORTED', 'the image service is closed');
+    for (const task of this.#queue.splice(0)) task.done.reject(error);
+    await Promise.all(
+      [...this.#threads].map(async (thread) => {
+        clearTimeout(thread.idle);
+        thread.task?.done.reject(error);
+        thread.task = undefined;
+        await thread.worker.terminate();
+      }),
+    );
+    this.#threads.clear();
+  }
+
+  #dispatch(): void {
+    for (let i = 0; i < this.#queue.length; ) {
+      const task = this.#queue[i] as Task;
+      const thread = this.#threadFor(task);
+      if (thread === undefined) {
+        i += 1;
+        continue;
+      }
+      this.#queue.splice(i, 1);
+      this.#give(thread, task);
+    }
+  }
+
+  /** An idle thread, or a new one where there may be more. */
+  #threadFor(task: Task): Thread | undefined {
+    const busy = [...this.#threads].filter((thread) => thread.task !== undefined);
+    if (task.long && busy.filter((thread) => thread.task?.long).length >= this.#options.size)
+      return undefined;
+    const idle = [...this.#threads].find((thread) => thread.task === undefined);
+    if (idle !== undefined) return idle;
+    return this.#threads.size > this.#options.size ? undefined : this.#spawn();
+  }
+
+  #spawn(): Thread {
+    const worker = new Worker(this.#options.file(), {
+      name: 'nodelet-image',
+      resourceLimits: { maxOldGenerationSizeMb: 512 },
+    });
+    const thread: Thread = { worker, task: undefined, idle: undefined };
+    this.#threads.add(thread);
+    worker.on('message', (message: FromWorker) => this.#receive(thread, message));
+    worker.on('error', (error) => this.#lost(thread, error));
+    worker.on('exit', () => this.#lost(thread, undefined));
+    return thread;
+  }
+
+  #give(thread: Thread, task: Task): void {
+    clearTimeout(thread.idle);
+    thread.idle = undefined;
+    thread.task = task;
+    task.thread = thread;
+    thread.worker.ref();
+    thread.worker.postMessage({ ...task.message, available: task.available } satisfies ToWorker);
+  }
+
+  #receive(thread: Thread, message: FromWorker): void {
+    const task = thread.task;
+    if (task === undefined) return;
+    if (message.type === 'progress') {
+      task.onProgress?.(message.read);
+      return;
+    }
+    thread.task = undefined;
+    thread.worker.unref();
+    thread.idle = setTimeout(() => this.#retire(thread), this.#options.idleTime ?? 10_000).unref();
+    if (message.type === 'done') {
+      task.done.resolve(message.result);
+    } else if (task.signal?.aborted) {
+      task.done.reject(abortReason(task.signal));
+    } else {
+      const { code, message: text, hint, details } = message.error;
+      task.done.reject(new NodeletError(code, text, { details, ...(hint === undefined ? {} : { hint }) }));
+    }
+    this.#dispatch();
+  }
+
+  #retire(thread: Thread): void {
+    if (thread.task !== undefined) return;
+    this.#threads.delete(thread);
+    void thread.worker.terminate();
+  }
+
+  /** The thread ended by itself: out of memory, or a bug. */
+  #lost(thread: Thread, cause: unknown): void {
+    clearTimeout(thread.idle);
+    this.#threads.delete(thread);
+    const task = thread.task;
+    thread.task = undefined;
+    if (task !== undefined) {
+      this.#options.log.error(
+        { kind: task.message.kind, cause: String(cause ?? '') },
+        'an image worker was lost',
+      );
+      task.done.reject(
+        new NodeletError('WORKER_LOST', `cannot finish the ${task.message.kind} job: its thread ended`, {
+          cause,
+        }),
+      );
+    }
+    if (!this.#closed) this.#dispatch();
+  }
+
+  #abort(task: Task): void {
+    const at = this.#queue.indexOf(task);
+    if (at >= 0) {
+      this.#queue.splice(at, 1);
+      if (task.signal !== undefined) task.done.reject(abortReason(task.signal));
+      return;
+    }
+    // A running job answers when it has closed what it had open.
+    if (task.thread?.task === task) task.thread.worker.postMessage({ type: 'abort' } satisfies ToWorker);
+  }
+}
