@@ -1,12 +1,16 @@
 // Sockets that Node cannot make: SEQPACKET with descriptors, netlink, and any socket inside another network
 // namespace. All calls are synchronous and, where they could wait, the descriptor is non-blocking.
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -256,6 +260,25 @@ Napi::Value ReadSysctl(Info info) {
   return Napi::String::New(info.Env(), text, static_cast<size_t>(n));
 }
 
+// (netnsFd or -1, link name) -> 1 with carrier, 0 without. ETHTOOL_GLINK also makes the kernel act at once on a change
+// of carrier that it would otherwise look at in its own time, for some links once a second (net/core/link_watch.c).
+Napi::Value LinkCarrier(Info info) {
+  Str name(info, 1);
+  struct ifreq request = {};
+  struct ethtool_value value = {};
+  if (name.value().size() >= sizeof request.ifr_name) return Fail(info, ENAMETOOLONG);
+  memcpy(request.ifr_name, name.value().c_str(), name.value().size());
+  value.cmd = ETHTOOL_GLINK;
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  int fd = InNetns(Int(info, 0), [] { return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); });
+  if (fd < 0) return Fail(info, errno);
+  int r = ioctl(fd, SIOCETHTOOL, &request);
+  int error = errno;
+  close(fd);
+  errno = error;
+  return Result(info, r < 0 ? r : static_cast<int64_t>(value.data));
+}
+
 }  // namespace
 
 void InitSocket(Napi::Env, Napi::Object exports) {
@@ -273,6 +296,7 @@ void InitSocket(Napi::Env, Napi::Object exports) {
   Export(exports, "connectInet", ConnectInet);
   Export(exports, "writeSysctl", WriteSysctl);
   Export(exports, "readSysctl", ReadSysctl);
+  Export(exports, "linkCarrier", LinkCarrier);
 }
 
 }  // namespace nodelet

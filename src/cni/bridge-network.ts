@@ -10,8 +10,14 @@ import {
   silentLog,
   sleep,
 } from '../base/index.ts';
-import { deleteLink, type Link, type LinkRef, Rtnetlink } from '../linux/netlink/index.ts';
-import { writeNetSysctl } from '../linux/netns.ts';
+import {
+  deleteLink,
+  type Link,
+  type LinkRef,
+  Rtnetlink,
+  solicitedNodeGroup,
+} from '../linux/netlink/index.ts';
+import { settleLink, writeNetSysctl } from '../linux/netns.ts';
 import { Nftables, NftTransaction } from '../linux/nftables/index.ts';
 import { type AttachInput, attachResult, attachStages, isAttached } from './attach.ts';
 import {
@@ -23,7 +29,7 @@ import {
 } from './config.ts';
 import { badPodNamespace, hostPortInUse, linkNameTaken, linkNotReady, networkInUse } from './errors.ts';
 import { findPortConflict, portElements, type SetElements } from './host-ports.ts';
-import { HostLocal } from './ipam/host-local.ts';
+import { HostLocal, type PodAddress } from './ipam/host-local.ts';
 import { AddressStore } from './ipam/store.ts';
 import { checkId, hostLinkName, ownerAlias } from './names.ts';
 import { ipv6State, observeHost } from './observe.ts';
@@ -36,7 +42,7 @@ import type { NetworkAttachment, NetworkResult, NetworkStep, PodNetwork } from '
 
 /** The state of a bridge's port that passes frames, with or without STP. */
 const BR_STATE_FORWARDING = 3;
-const FORWARDING_DEADLINE_MS = 2000;
+const READY_DEADLINE_MS = 2000;
 
 /** Where a stage is carried out. */
 interface Sides {
@@ -89,7 +95,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     const undo = new CleanupStack((name, error) =>
       this.#log.warn({ err: error, id: attachment.id }, `cannot undo: ${name}`),
     );
-    const result = await this.#exclusive(async () => {
+    const { result, addresses } = await this.#exclusive(async () => {
       try {
         return this.#attach(attachment, netnsFd, undo);
       } catch (error) {
@@ -98,7 +104,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       }
     });
     try {
-      await this.#untilForwarding(hostLinkName(attachment.id));
+      await this.#untilReady(attachment.id, netnsFd, addresses);
     } catch (error) {
       await this.#exclusive(async () => await undo.run());
       throw error;
@@ -202,7 +208,11 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     return planSetUp(this.config, observeHost(this.config, this.#rt, this.#nft));
   }
 
-  #attach(attachment: NetworkAttachment, netnsFd: number, undo: CleanupStack): NetworkResult {
+  #attach(
+    attachment: NetworkAttachment,
+    netnsFd: number,
+    undo: CleanupStack,
+  ): { readonly result: NetworkResult; readonly addresses: readonly PodAddress[] } {
     const { id } = attachment;
     const { config } = this;
     const bridge = this.#usableBridge();
@@ -233,7 +243,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       undo.push('delete host ports', () => this.#deletePortsOf(id));
       this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, { host: this.#rt });
     }
-    return attachResult(input, bridge);
+    return { result: attachResult(input, bridge), addresses };
   }
 
   /** The bridge, made or mended where it has to be: somebody may have deleted it, or the table, behind our back. */
@@ -348,22 +358,42 @@ export class BridgeNetwork implements PodNetwork, Disposable {
 
   // ---- no lock ----
 
-  /** A new port passes frames once the kernel's link watch has seen its carrier, some tens of microseconds later. */
-  async #untilForwarding(name: string): Promise<void> {
+  /**
+   * Waits until frames pass and both ends answer their neighbours. The kernel does the rest of what was asked of it
+   * later, by itself: it sees carriers, and joins the groups by which IPv6 neighbours look for an address. A packet
+   * that comes before is lost, and its sender waits for a second.
+   */
+  async #untilReady(id: string, podNetnsFd: number, addresses: readonly PodAddress[]): Promise<void> {
+    const { hostNetnsFd, bridge } = this.config;
+    const name = hostLinkName(id);
+    const v6 = addresses.filter(({ subnet }) => subnet.family === 6);
+    using pod = new Rtnetlink(podNetnsFd);
     const started = performance.now();
-    for (let attempt = 0; ; attempt++) {
+    for (;;) {
+      settleLink(hostNetnsFd, name);
+      settleLink(podNetnsFd, POD_LINK);
+      settleLink(hostNetnsFd, bridge);
       const link = this.#rt.link({ name });
-      if (link?.operState === 'up' && link.port?.state === BR_STATE_FORWARDING) return;
+      const forwards = link?.operState === 'up' && link.port?.state === BR_STATE_FORWARDING;
+      const answers =
+        isHeard(
+          pod,
+          POD_LINK,
+          v6.map(({ address }) => address),
+        ) &&
+        (!this.config.isGateway ||
+          isHeard(
+            this.#rt,
+            bridge,
+            v6.map(({ subnet }) => subnet.gateway),
+          ));
+      if (forwards && answers) return;
       const waited = performance.now() - started;
-      if (link === undefined || waited > FORWARDING_DEADLINE_MS) {
-        throw linkNotReady(
-          name,
-          link === undefined ? 'gone' : `${link.operState}, port state ${link.port?.state}`,
-          Math.round(waited),
-        );
+      if (link === undefined || waited > READY_DEADLINE_MS) {
+        const state = link === undefined ? 'gone' : `${link.operState}, port state ${link.port?.state}`;
+        throw linkNotReady(name, state, Math.round(waited));
       }
-      if (attempt < 20) await new Promise((resolve) => setImmediate(resolve));
-      else await sleep(1);
+      await sleep(1);
     }
   }
 
@@ -400,4 +430,13 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     this.#nftables ??= new Nftables(this.config.hostNetnsFd);
     return this.#nftables;
   }
+}
+
+/** True where the link listens to what neighbours ask for these IPv6 addresses. */
+function isHeard(rt: Rtnetlink, name: string, addresses: readonly string[]): boolean {
+  if (addresses.length === 0) return true;
+  const link = rt.link({ name });
+  if (link === undefined) return false;
+  const groups = new Set(rt.groups(link));
+  return addresses.every((address) => groups.has(solicitedNodeGroup(address)));
 }

@@ -30,6 +30,11 @@ export interface BridgeNetworkOptions {
   readonly ipMasq?: boolean;
   /** A pod may reach itself by way of the bridge (its own hostPort or Service); default true. */
   readonly hairpin?: boolean;
+  /**
+   * Packets from pod to pod over the bridge pass netfilter, where br_netfilter is there; default true. Without it pods
+   * of one node that reach each other by a host port see the gateway as their client.
+   */
+  readonly bridgeNetfilter?: boolean;
   /** The network namespace to be the host's; undefined for the process's own. Kept open by its owner. */
   readonly hostNetnsFd?: number;
 }
@@ -61,6 +66,7 @@ export interface BridgeNetworkConfig {
   readonly isGateway: boolean;
   readonly ipMasq: boolean;
   readonly hairpin: boolean;
+  readonly bridgeNetfilter: boolean;
   readonly hostNetnsFd: number | undefined;
 }
 
@@ -100,6 +106,7 @@ export function resolveConfig(options: BridgeNetworkOptions): BridgeNetworkConfi
     isGateway: options.isGateway ?? true,
     ipMasq: options.ipMasq ?? true,
     hairpin: options.hairpin ?? true,
+    bridgeNetfilter: options.bridgeNetfilter ?? true,
     hostNetnsFd: options.hostNetnsFd,
   };
 }

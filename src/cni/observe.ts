@@ -35,7 +35,7 @@ export function observeHost(config: BridgeNetworkConfig, rt: Rtnetlink, nft: Nft
       linkName: nameOf.get(address.linkIndex) ?? String(address.linkIndex),
     })),
     ipv6,
-    bridgeNetfilter: hasBridgeNetfilter(config.hostNetnsFd),
+    bridgeNetfilter: config.bridgeNetfilter && hasBridgeNetfilter(config.hostNetnsFd),
     sysctls,
     routerLinks,
     uplinkMtu: uplinks.length === 0 ? undefined : Math.min(...uplinks.map(({ mtu }) => mtu)),

@@ -17,6 +17,9 @@ import { macOfIp, ownerAlias } from './names.ts';
 import { networkTable } from './rules.ts';
 import type { Stage, Sysctl } from './stages.ts';
 
+/** The bridge's link-local address. */
+const BRIDGE_LINK_LOCAL = 'fe80::1/64';
+
 /** The host as it is. */
 export interface ObservedHost {
   readonly bridge: Link | undefined;
@@ -24,7 +27,7 @@ export interface ObservedHost {
   readonly addresses: readonly (LinkAddress & { readonly linkName: string })[];
   /** `absent`: the kernel has none. `disabled`: switched off by sysctl. */
   readonly ipv6: 'on' | 'disabled' | 'absent';
-  /** br_netfilter is there. */
+  /** br_netfilter is there, and wanted. */
   readonly bridgeNetfilter: boolean;
   /** Sysctls below net that matter, by name; undefined where they do not exist. */
   readonly sysctls: Readonly<Record<string, string | undefined>>;
@@ -93,7 +96,8 @@ function bridgeOptions(subnets: readonly PodSubnet[], host: ObservedHost): Bridg
     stp: false,
     forwardDelay: 0,
     // For this bridge alone, whatever the host's default: Services and host ports between pods of this node need it.
-    ...(host.bridgeNetfilter ? { nfCallIptables: has(4), nfCallIp6tables: has(6) } : {}),
+    nfCallIptables: host.bridgeNetfilter && has(4),
+    nfCallIp6tables: host.bridgeNetfilter && has(6),
   };
 }
 
@@ -111,16 +115,18 @@ function bridgeStages(
     const mac = macOfIp(subnets[0]?.gateway ?? '');
     const requests = [
       addLink({ name, mac, mtu, info: { kind: 'bridge', ...options } }),
-      setLink({ name }, { alias: ownerAlias(config.name) }),
+      setLink(
+        { name },
+        { alias: ownerAlias(config.name), ...(host.ipv6 === 'absent' ? {} : { addrGenMode: 'none' }) },
+      ),
     ];
     return [{ kind: 'links', name: 'bridge', where: 'host', requests: () => requests }];
   }
   const wrong =
     found.bridge?.stp !== false ||
     found.bridge.forwardDelay !== 0 ||
-    (host.bridgeNetfilter &&
-      (found.bridge.nfCallIptables !== options.nfCallIptables ||
-        found.bridge.nfCallIp6tables !== options.nfCallIp6tables));
+    found.bridge.nfCallIptables !== options.nfCallIptables ||
+    found.bridge.nfCallIp6tables !== options.nfCallIp6tables;
   const newMtu = config.mtu !== undefined && found.mtu !== config.mtu ? { mtu: config.mtu } : {};
   if (!wrong && newMtu.mtu === undefined) return [];
   const requests = [setLink(found, { ...newMtu, ...(wrong ? { bridge: options } : {}) })];
@@ -163,6 +169,9 @@ function addressStages(
   host: ObservedHost,
 ): Stage[] {
   const wanted = config.isGateway ? subnets.map(({ gateway, subnet }) => `${gateway}/${subnet.prefix}`) : [];
+  // Neighbours are asked for from a link-local address, and one that the kernel makes itself is late: it appears with
+  // the first pod, and a first packet that comes before it waits for a second.
+  if (wanted.some((address) => address.includes(':'))) wanted.push(BRIDGE_LINK_LOCAL);
   const found = host.addresses.filter(({ linkName }) => linkName === config.bridge);
   const missing = wanted.filter((address) => !found.some((have) => have.address === address));
   // Addresses of an earlier configuration, on a bridge of ours; one that was adopted keeps what it has.

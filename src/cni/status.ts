@@ -6,7 +6,7 @@ import { tableOf } from './rules.ts';
 
 export function networkWarnings(config: BridgeNetworkConfig, nft: Nftables): string[] {
   const warnings: string[] = [];
-  if (!hasBridgeNetfilter(config.hostNetnsFd)) {
+  if (config.bridgeNetfilter && !hasBridgeNetfilter(config.hostNetnsFd)) {
     warnings.push(
       'br_netfilter is not loaded: pods of this node that reach each other by a host port see the gateway as their client (mend: modprobe br_netfilter)',
     );

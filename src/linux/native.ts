@@ -120,6 +120,7 @@ export interface Native {
   connectInet(fd: Fd, address: Uint8Array, port: number): number;
   writeSysctl(netnsFd: Fd, path: string, value: string): number;
   readSysctl(netnsFd: Fd, path: string): string | number;
+  linkCarrier(netnsFd: Fd, name: string): number;
   // poll.cc
   readonly FdWatcher: new (
     fd: Fd,

@@ -65,6 +65,14 @@ export function ensureNetSysctl(netnsFd: number | undefined, name: string, value
   return true;
 }
 
+/**
+ * Whether a link has a carrier. The kernel acts on what it finds before it answers; left alone it does so soon for
+ * most links, but once a second for a bridge, which until then answers no IPv6 neighbour (net/core/link_watch.c).
+ */
+export function settleLink(netnsFd: number | undefined, name: string): boolean {
+  return check(native().linkCarrier(netnsFd ?? -1, name), 'ask for the carrier of', name) === 1;
+}
+
 function addressBytes(address: string): Uint8Array {
   const bytes = ipBytes(address);
   if (bytes === undefined)

@@ -1,4 +1,4 @@
-import { bytesOfIp, formatIpBytes, type IpAddress, ipBits, parseInterfaceAddress } from '../ip.ts';
+import { bytesOfIp, formatIpBytes, type IpAddress, ipBits, ipBytes, parseInterfaceAddress } from '../ip.ts';
 import { AF, IFA, IFA_F, NLM_F, RTM } from './constants.ts';
 import type { LinkRef } from './link.ts';
 import { Attributes, type NetlinkMessage } from './reader.ts';
@@ -90,4 +90,34 @@ export function listAddresses(link?: LinkRef): NetlinkRequest {
       w.u32(link?.index ?? 0);
     },
   };
+}
+
+/** Asks for the IPv6 multicast groups that a link listens to. */
+export function listGroups(link: LinkRef): NetlinkRequest {
+  return {
+    type: RTM.GETMULTICAST,
+    flags: 0,
+    describe: () => `ip -6 maddress show dev ${link.name}`,
+    write(w) {
+      w.u8(AF.INET6);
+      w.u8(0);
+      w.u16(0);
+      w.u32(link.index);
+    },
+  };
+}
+
+/** The group of a message that `listGroups` was answered with, and the link that listens to it. */
+export function parseGroup(message: NetlinkMessage): { readonly linkIndex: number; readonly group: string } {
+  const { payload } = message;
+  const group = new Attributes(payload.subarray(8)).bytes(IFA.MULTICAST) ?? new Uint8Array(16);
+  return { linkIndex: payload.readUInt32LE(4), group: formatIpBytes(group) };
+}
+
+/** The group by which neighbours look for an IPv6 address (RFC 4291 section 2.7.1). */
+export function solicitedNodeGroup(address: string): string {
+  const group = ipBytes('ff02::1:ff00:0') ?? new Uint8Array(16);
+  const bytes = ipBytes(address);
+  if (bytes?.length === 16) group.set(bytes.subarray(13), 13);
+  return formatIpBytes(group);
 }

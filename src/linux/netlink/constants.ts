@@ -53,6 +53,7 @@ export const RTM = {
   NEWNEIGH: 28,
   DELNEIGH: 29,
   GETNEIGH: 30,
+  GETMULTICAST: 58,
 } as const;
 
 /** Multicast groups of NETLINK_ROUTE, by number. */
@@ -134,7 +135,7 @@ export const OPERSTATES = [
   'up',
 ] as const;
 
-export const IFA = { ADDRESS: 1, LOCAL: 2, LABEL: 3, BROADCAST: 4, FLAGS: 8 } as const;
+export const IFA = { ADDRESS: 1, LOCAL: 2, LABEL: 3, BROADCAST: 4, MULTICAST: 7, FLAGS: 8 } as const;
 
 export const IFA_F = {
   NODAD: 0x02,

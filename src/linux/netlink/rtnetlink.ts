@@ -1,5 +1,5 @@
 import { hasCode } from '../../base/index.ts';
-import { type LinkAddress, listAddresses, parseAddress } from './address.ts';
+import { type LinkAddress, listAddresses, listGroups, parseAddress, parseGroup } from './address.ts';
 import { NETLINK } from './constants.ts';
 import { getLink, type Link, type LinkRef, listLinks, parseLink } from './link.ts';
 import { listNeighbours, type Neighbour, parseNeighbour } from './neighbour.ts';
@@ -56,6 +56,12 @@ export class Rtnetlink implements Disposable {
 
   addresses(link?: LinkRef): LinkAddress[] {
     return this.#socket.dump(listAddresses(link)).map(parseAddress);
+  }
+
+  /** The IPv6 multicast groups that a link listens to. */
+  groups(link: LinkRef): string[] {
+    const groups = this.#socket.dump(listGroups(link)).map(parseGroup);
+    return groups.filter(({ linkIndex }) => linkIndex === link.index).map(({ group }) => group);
   }
 
   routes(family: 4 | 6, link?: LinkRef): Route[] {
