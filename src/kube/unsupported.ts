@@ -118,6 +118,13 @@ function refuseContainer(container: Container, path: string, refusals: Refusals)
   for (const probe of ['livenessProbe', 'readinessProbe', 'startupProbe'] as const) {
     if (container[probe]?.grpc !== undefined) refusals.add(child(child(path, probe), 'grpc'));
   }
+  for (const hook of ['postStart', 'preStop'] as const) {
+    if (container.lifecycle?.[hook]?.tcpSocket === undefined) continue;
+    refusals.add(
+      child(child(child(path, 'lifecycle'), hook), 'tcpSocket'),
+      'a hook of this kind does nothing in Kubernetes either',
+    );
+  }
   const resources = child(path, 'resources');
   if ((container.resources?.claims ?? []).length > 0) refusals.add(child(resources, 'claims'));
   for (const name of Object.keys(container.resources?.limits ?? {})) {

@@ -24,8 +24,12 @@ export type Action =
       readonly kind: 'kill-container';
       readonly container: string;
       readonly id: string;
+      /** Of the pod, for a pre-stop hook that asks a server in it. */
+      readonly ips: readonly string[];
       /** Seconds; the pre-stop hook counts against it. */
       readonly grace: number;
+      /** When the grace period is over. */
+      readonly until: number;
       /** Message of the Killing event; empty for the usual one. */
       readonly message: string;
     }

@@ -305,18 +305,23 @@ class Plan {
     });
   }
 
-  /** A kill that is to be shorter than the one under way takes its place. */
+  /** A kill that shall be over sooner than the one under way takes its place. */
   #kill(name: string, id: string, grace: number, message: string): void {
+    const { busy, observed, now } = this.#input;
+    const seconds = Math.max(0, grace);
     const action: Action = {
       kind: 'kill-container',
       container: name,
       id,
-      grace: Math.max(0, grace),
+      ips: observed.sandboxes[0]?.ips ?? [],
+      grace: seconds,
+      until: now + seconds * 1000,
       message,
     };
-    const running = this.#input.busy.get(slotOf(action));
+    const running = busy.get(slotOf(action));
     if (running === undefined) return this.add(action);
-    if (running.kind === 'kill-container' && running.id === id && running.grace > action.grace) {
+    // the same deadline, in whole seconds from now, may come out a second apart
+    if (running.kind === 'kill-container' && running.id === id && running.until > action.until + 1000) {
       this.cancel.push(slotOf(action));
       this.actions.push(action);
     }

@@ -1,0 +1,350 @@
+/**
+ * The kubelet of one node: pods go in, and run until they have ended or are taken out. One worker looks after each; events
+ * of the runtime, probes and timers wake it.
+ */
+import { mkdirSync, realpathSync } from 'node:fs';
+import {
+  type BackoffPolicy,
+  describeError,
+  Emitter,
+  type Log,
+  NodeletError,
+  SpanList,
+  sleep,
+} from '../base/index.ts';
+import type { ContainerEventResponse, ImageService, LocalRuntime } from '../cri/index.ts';
+import { type BoundPod, type Event, type Pod, type PodStatus, podKey, timestamp } from '../kube/index.ts';
+import { admit } from './admission.ts';
+import { classCgroups, type PodCgroups } from './cgroups.ts';
+import type { Desired, Observed } from './core/model.ts';
+import type { RetryPolicy } from './core/remember.ts';
+import { EventRecorder } from './events.ts';
+import type { KubeletContext, PodContext } from './execute/context.ts';
+import { defaultSettings, type KubeletSettings, type NodeFacts } from './node.ts';
+import { ObjectStore } from './objects.ts';
+import { collectOrphans } from './orphans.ts';
+import { isSafeUid, type KubeletDirectories, KubeletPaths } from './paths.ts';
+import { LABEL } from './translate/labels.ts';
+import { UserNamespaces } from './userns.ts';
+import { refersTo } from './volumes/volumes.ts';
+import { PodWorker } from './worker.ts';
+
+export interface KubeletOptions {
+  readonly runtime: LocalRuntime;
+  readonly images: ImageService;
+  readonly cgroups: PodCgroups;
+  readonly directories: KubeletDirectories;
+  readonly node: NodeFacts;
+  readonly settings?: Partial<KubeletSettings>;
+  /** ConfigMaps and Secrets that pods refer to. */
+  readonly objects?: ObjectStore;
+  readonly crashLoop?: Partial<BackoffPolicy>;
+  readonly imagePull?: Partial<BackoffPolicy>;
+  /** Milliseconds until a failed step is tried again, 10 s by default. */
+  readonly retryAfter?: number;
+  readonly log: Log;
+  readonly now?: () => number;
+}
+
+export interface StopOptions {
+  /** Seconds, in place of the pod's own grace period. */
+  readonly grace?: number;
+  /** Makes the pod Failed with this reason. */
+  readonly failure?: { readonly reason: string; readonly message: string };
+}
+
+/** A pod with its latest status, as the API shows it. */
+export interface PodStatusChange {
+  readonly pod: BoundPod;
+  readonly status: PodStatus;
+}
+
+const BACKOFF: BackoffPolicy = { initial: 10_000, factor: 2, max: 300_000, resetAfter: 600_000 };
+const EVENT_STREAM_RETRY = 1000;
+
+interface Entry {
+  readonly worker: PodWorker;
+  readonly context: PodContext;
+  readonly spans: SpanList;
+  readonly done: Promise<void>;
+  /** Takes the pod's place once it is gone. */
+  next?: BoundPod;
+}
+
+export class Kubelet {
+  readonly objects: ObjectStore;
+  readonly events: EventRecorder;
+  readonly #options: KubeletOptions;
+  readonly #settings: KubeletSettings;
+  readonly #context: KubeletContext;
+  readonly #crashLoop: BackoffPolicy;
+  readonly #retry: RetryPolicy;
+  readonly #pods = new Map<string, Entry>();
+  readonly #statuses = new Emitter<PodStatusChange>();
+  readonly #removals = new Emitter<BoundPod>();
+  readonly #closed = new AbortController();
+  #eventLoop: Promise<void> | undefined;
+  #unsubscribe: () => void;
+
+  constructor(options: KubeletOptions) {
+    const now = options.now ?? Date.now;
+    const paths = new KubeletPaths(openDirectories(options.directories));
+    this.#options = options;
+    this.#settings = { ...defaultSettings, ...options.settings };
+    this.objects = options.objects ?? new ObjectStore();
+    this.events = new EventRecorder({ nodeName: options.node.name, now });
+    this.#crashLoop = { ...BACKOFF, ...options.crashLoop };
+    this.#retry = {
+      imagePull: { ...BACKOFF, ...options.imagePull },
+      retryAfter: options.retryAfter ?? 10_000,
+    };
+    this.#context = {
+      ...options,
+      paths,
+      settings: this.#settings,
+      objects: this.objects,
+      events: this.events,
+      userNamespaces: new UserNamespaces(paths, this.#settings.userNamespaces),
+      now,
+    };
+    this.#unsubscribe = this.objects.onChange(({ kind, namespace, name }) => {
+      for (const { worker } of this.#pods.values()) {
+        if (worker.pod.metadata.namespace === namespace && refersTo(worker.pod, kind, name)) {
+          worker.configurationChanged();
+        }
+      }
+    });
+  }
+
+  get paths(): KubeletPaths {
+    return this.#context.paths;
+  }
+
+  /** What a pod's translation needs, for `nodelet plan`. */
+  get context(): KubeletContext {
+    return this.#context;
+  }
+
+  /**
+   * Begins with the pods that an earlier agent had: what runs of them is adopted, what runs of others is ended and removed.
+   * Called once.
+   */
+  async start(known: readonly BoundPod[] = []): Promise<void> {
+    this.#eventLoop = this.#followEvents();
+    const orphans = await collectOrphans(this.#context, new Set(known.map((pod) => pod.metadata.uid)));
+    if (orphans.length > 0) this.#context.log.info({ orphans }, 'removed what was left of unknown pods');
+    for (const pod of known) this.#run(pod);
+    await this.#updateClasses();
+  }
+
+  /**
+   * Takes a pod in. One of the same name and another UID is stopped and removed first; the same UID again changes nothing.
+   * A pod that the node cannot take becomes Failed with upstream's reason. Throws INVALID_POD_UID.
+   */
+  add(pod: BoundPod): void {
+    const { uid } = pod.metadata;
+    if (!isSafeUid(uid)) {
+      throw new NodeletError('INVALID_POD_UID', `cannot use ${JSON.stringify(uid)} as the UID of a pod`);
+    }
+    if (this.#pods.has(uid)) return;
+    const before = this.#entryByName(podKey(pod));
+    if (before !== undefined) {
+      before.next = pod;
+      before.worker.want({ kind: 'remove', at: this.#context.now() });
+      return;
+    }
+    const rejection = admit(pod, this.#activePods(), this.#context.node, this.#settings);
+    if (rejection === undefined) this.#run(pod);
+    else {
+      const message = `Pod was rejected: ${rejection.message}`;
+      this.events.record(pod, 'Warning', rejection.reason, rejection.message);
+      this.#run(pod, { kind: 'stop', at: this.#context.now(), failure: { ...rejection, message } });
+    }
+    void this.#updateClasses();
+  }
+
+  /** Ends a pod's containers; its record, status and logs stay. Throws POD_NOT_FOUND. */
+  stop(uid: string, options: StopOptions = {}): void {
+    this.#entry(uid).worker.want({ kind: 'stop', at: this.#context.now(), ...options });
+  }
+
+  /** Ends a pod and removes everything of it; resolves once nothing is left. Throws POD_NOT_FOUND. */
+  async remove(uid: string, options: StopOptions = {}): Promise<void> {
+    const entry = this.#entry(uid);
+    delete entry.next;
+    entry.worker.want({ kind: 'remove', at: this.#context.now(), ...options });
+    await entry.done;
+  }
+
+  has(uid: string): boolean {
+    return this.#pods.has(uid);
+  }
+
+  /** Every pod with its status, by namespace and name. */
+  list(): Pod[] {
+    return [...this.#pods.values()]
+      .sort((a, b) => (podKey(a.worker.pod) < podKey(b.worker.pod) ? -1 : 1))
+      .map((entry) => this.#show(entry));
+  }
+
+  get(uid: string): Pod | undefined {
+    const entry = this.#pods.get(uid);
+    return entry === undefined ? undefined : this.#show(entry);
+  }
+
+  /** By `namespace/name`. */
+  getByName(key: string): Pod | undefined {
+    const entry = this.#entryByName(key);
+    return entry === undefined ? undefined : this.#show(entry);
+  }
+
+  /** Sandboxes and containers as they were last seen. */
+  observed(uid: string): Observed | undefined {
+    return this.#pods.get(uid)?.worker.observed;
+  }
+
+  /** Spans of what the kubelet half did for a pod. */
+  spans(uid: string): SpanList['spans'] {
+    return this.#pods.get(uid)?.spans.spans ?? [];
+  }
+
+  /** Hears every change of a pod's status. */
+  onStatus(listener: (change: PodStatusChange) => void): () => void {
+    return this.#statuses.on(listener);
+  }
+
+  /** Hears of pods of which nothing is left. */
+  onRemoved(listener: (pod: BoundPod) => void): () => void {
+    return this.#removals.on(listener);
+  }
+
+  onEvent(listener: (event: Event) => void): () => void {
+    return this.events.on(listener);
+  }
+
+  /** Lets go of every pod; their containers run on. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    this.#unsubscribe();
+    const entries = [...this.#pods.values()];
+    for (const { worker } of entries) worker.close();
+    await Promise.all([this.#eventLoop, ...entries.map(({ done }) => done)]);
+  }
+
+  #entry(uid: string): Entry {
+    const entry = this.#pods.get(uid);
+    if (entry === undefined)
+      throw new NodeletError('POD_NOT_FOUND', `cannot find pod ${JSON.stringify(uid)}`);
+    return entry;
+  }
+
+  #entryByName(key: string): Entry | undefined {
+    return [...this.#pods.values()].find(({ worker }) => podKey(worker.pod) === key);
+  }
+
+  #activePods(): BoundPod[] {
+    const active = [...this.#pods.values()].filter(({ worker }) => worker.memory.terminal === undefined);
+    return active.map(({ worker }) => worker.pod);
+  }
+
+  #show({ worker }: Entry): Pod {
+    const { pod, desired } = worker;
+    const status = worker.status ?? { phase: 'Pending' };
+    const shown = { apiVersion: 'v1', kind: 'Pod', metadata: pod.metadata, spec: pod.spec, status };
+    if (desired.kind !== 'remove') return shown;
+    const grace = desired.grace ?? pod.spec.terminationGracePeriodSeconds;
+    return {
+      ...shown,
+      metadata: {
+        ...pod.metadata,
+        deletionTimestamp: timestamp(desired.at + grace * 1000),
+        deletionGracePeriodSeconds: grace,
+      },
+    };
+  }
+
+  #run(pod: BoundPod, desired: Desired = { kind: 'run' }): void {
+    const { uid, name, namespace } = pod.metadata;
+    const context: PodContext = {
+      ...this.#context,
+      pod,
+      log: this.#context.log.child({ pod: `${namespace}/${name}`, uid }),
+    };
+    const spans = new SpanList();
+    const worker = new PodWorker(
+      {
+        context,
+        crashLoop: this.#crashLoop,
+        retry: this.#retry,
+        tracer: spans,
+        onStatus: (status) => this.#statuses.emit({ pod, status }),
+        onGone: () => this.#gone(uid),
+      },
+      desired,
+    );
+    this.#pods.set(uid, { worker, context, spans, done: worker.run() });
+  }
+
+  #gone(uid: string): void {
+    const entry = this.#pods.get(uid);
+    if (entry === undefined) return;
+    this.#pods.delete(uid);
+    this.#removals.emit(entry.worker.pod);
+    if (entry.next !== undefined && !this.#closed.signal.aborted) this.add(entry.next);
+    void this.#updateClasses();
+  }
+
+  /** The cgroup of class Burstable weighs what its pods ask for together. */
+  async #updateClasses(): Promise<void> {
+    const { allocatable } = this.#context.node;
+    try {
+      await this.#options.cgroups.setClasses(classCgroups(this.#activePods(), allocatable));
+    } catch (error) {
+      this.#context.log.warn({ error: describeError(error) }, 'cannot set the cgroups of the QoS classes');
+    }
+  }
+
+  /** Wakes the worker of each pod to which something has happened. A stream that ends is opened again, and all are woken. */
+  async #followEvents(): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      try {
+        for await (const event of this.#options.runtime.getContainerEvents({}, signal)) this.#wake(event);
+      } catch (error) {
+        if (!signal.aborted) {
+          this.#context.log.warn(
+            { error: describeError(error) },
+            'the stream of container events has broken',
+          );
+        }
+      }
+      await sleep(EVENT_STREAM_RETRY, signal).catch(() => {});
+      for (const { worker } of this.#pods.values()) worker.wake();
+    }
+  }
+
+  #wake(event: ContainerEventResponse): void {
+    const { podSandboxStatus, containersStatuses = [] } = event;
+    const uid =
+      podSandboxStatus?.metadata?.uid ??
+      podSandboxStatus?.labels?.[LABEL.podUid] ??
+      containersStatuses[0]?.labels?.[LABEL.podUid];
+    if (uid !== undefined && uid !== '') this.#pods.get(uid)?.worker.wake();
+    else for (const { worker } of this.#pods.values()) worker.wake();
+  }
+}
+
+/** Makes the directories and resolves links in their paths: mounts are found by the paths that the kernel shows. */
+function openDirectories(directories: KubeletDirectories): KubeletDirectories {
+  const open = (path: string, mode: number) => {
+    mkdirSync(path, { recursive: true, mode });
+    return realpathSync(path);
+  };
+  return {
+    root: open(directories.root, 0o750),
+    podLogs: open(directories.podLogs, 0o755),
+    ...(directories.containerLogs === undefined
+      ? {}
+      : { containerLogs: open(directories.containerLogs, 0o755) }),
+  };
+}
