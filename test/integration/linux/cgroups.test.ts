@@ -90,8 +90,8 @@ async function inside(command: string, at = path): Promise<Member> {
   return { child, pid: child.pid!, line };
 }
 
-/** Takes 32 MiB of anonymous memory, says so, and sleeps. */
-const FILL = `exec python3 -c "x = bytearray(32 << 20); print('filled', flush=True); import time; time.sleep(60)"`;
+/** Takes 16 MiB of anonymous memory, says so, and sleeps (not as the last command: a shell may exec that one). */
+const FILL = 'x=$(yes | head -c 16777216) && echo filled && sleep 60; :';
 
 async function exitOf({ child }: Member): Promise<{ code: number | null; signal: string | null }> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
@@ -189,7 +189,10 @@ describe('making', () => {
   });
 
   test('a cgroup that holds processes cannot hand controllers down, and the message says so', async (context) => {
-    const available = content('freezer', 'cgroup.controllers', OWNED).split(' ').filter(Boolean);
+    // Controllers of threads (cpu, cpuset, pids) may be handed down all the same.
+    const available = content('freezer', 'cgroup.controllers', OWNED)
+      .split(' ')
+      .filter((name) => ['memory', 'io', 'hugetlb'].includes(name));
     if (available.length === 0) context.skip('no controller is bound to v2');
     make();
     await inside('sleep 60');
@@ -299,9 +302,9 @@ describe('updating', () => {
     if (host.controllers.memory?.version !== 1) context.skip('v2 kills instead of refusing');
     make({ memory: { limit: 128 * MI, swap: 128 * MI } });
     const member = await inside(FILL);
-    await member.line();
+    expect(await member.line()).not.toBe('');
     expect(() =>
-      updateResources(host, path, { memory: { limit: 8 * MI, swap: 8 * MI } }, 'container'),
+      updateResources(host, path, { memory: { limit: 4 * MI, swap: 4 * MI } }, 'container'),
     ).toThrow(
       expect.objectContaining({ code: 'CGROUP_STEP_FAILED', hint: 'the cgroup uses more than that now' }),
     );
@@ -310,16 +313,17 @@ describe('updating', () => {
 
 describe('statistics', () => {
   test('of a running cgroup have every part, of one that is gone none', async () => {
-    make({ memory: { limit: 64 * MI, swap: 64 * MI }, pids: { limit: 50 } });
+    make({ memory: { limit: 256 * MI, swap: 256 * MI }, pids: { limit: 50 } });
     const member = await inside(FILL);
-    await member.line();
+    expect(await member.line()).not.toBe('');
     const stats = readStats(host, path);
     expect(stats.cpu!.usageNanos).toBeGreaterThan(0);
     expect(stats.memory!.usage).toBeGreaterThan(0);
     expect(stats.memory!.workingSet).toBeLessThanOrEqual(stats.memory!.usage);
-    expect(stats.memory!.rss).toBeGreaterThan(16 * MI);
+    expect(stats.memory!.rss).toBeGreaterThan(8 * MI);
     expect(stats.memory!.pageFaults).toBeGreaterThan(0);
-    expect(stats.pids).toMatchObject({ current: 1, limit: 50 });
+    expect(stats.pids!.current).toBeGreaterThanOrEqual(1);
+    expect(stats.pids!.limit).toBe(50);
     expect(stats.oom?.kills).toBe(0);
     if (host.controllers.io !== undefined) expect(stats.io).toMatchObject({ readBytes: expect.any(Number) });
     if (existsSync(`${directoryOf(host.unified, path)}/cpu.pressure`)) {
@@ -464,7 +468,7 @@ describe('removing', () => {
     if (root === undefined) context.skip('needs a v1 hierarchy');
     make();
     const member = await inside(`echo $$ > ${host.unified}/cgroup.procs && echo left && exec sleep 62`);
-    await member.line();
+    expect(await member.line()).not.toBe('');
     await expect(removeCgroup(host, path, { deadline: 100 })).rejects.toThrow(
       expect.objectContaining({
         code: 'CGROUP_BUSY',
