@@ -1,6 +1,7 @@
 /** Whether this node takes a pod, decided once when it comes: upstream's predicates and their reasons. Pure. */
-import { type BoundPod, dottedSysctl, podResources } from '../kube/index.ts';
+import { type BoundPod, dottedSysctl, hugePageSize, isHugePages, podResources } from '../kube/index.ts';
 import type { KubeletSettings, NodeFacts } from './node.ts';
+import { hugePageUnit } from './translate/resources.ts';
 
 export interface Rejection {
   readonly reason: string;
@@ -56,6 +57,9 @@ function outOfResources(pod: BoundPod, others: readonly BoundPod[], node: NodeFa
     ['cpu', allocatable.milliCpu, true],
     ['memory', allocatable.memory, false],
     ['ephemeral-storage', allocatable.ephemeralStorage, false],
+    ...[...requests.keys()]
+      .filter(isHugePages)
+      .map((name) => [name, hugePagesOf(name, node), false] as const),
   ];
   for (const [name, capacity, milli] of capacities) {
     const amount = (each: BoundPod) => {
@@ -67,6 +71,11 @@ function outOfResources(pod: BoundPod, others: readonly BoundPod[], node: NodeFa
     if (used + amount(pod) > BigInt(capacity)) return insufficient(name, amount(pod), used, BigInt(capacity));
   }
   return undefined;
+}
+
+function hugePagesOf(name: string, node: NodeFacts): number {
+  const size = hugePageSize(name);
+  return (size === undefined ? undefined : node.hugePages[hugePageUnit(size)]) ?? 0;
 }
 
 function insufficient(name: string, requested: bigint, used: bigint, capacity: bigint): Rejection {

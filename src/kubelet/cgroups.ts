@@ -8,7 +8,7 @@ import {
   qosClass,
   resourcesOf,
 } from '../kube/index.ts';
-import type { KubeletSettings } from './node.ts';
+import type { KubeletSettings, NodeFacts } from './node.ts';
 import { cpuQuota, cpuShares, hugePageUnit } from './translate/resources.ts';
 
 /** Values of one cgroup; what is undefined is not limited. */
@@ -53,6 +53,11 @@ const CLASS_FOLDER: Readonly<Record<QosClass, string>> = {
   Burstable: `${KUBEPODS}/burstable`,
   BestEffort: `${KUBEPODS}/besteffort`,
 };
+
+/** Every folder in which pods' cgroups are, below the cgroup root. */
+export function classFolders(): string[] {
+  return Object.values(CLASS_FOLDER);
+}
 
 export function podCgroup(
   pod: BoundPod,
@@ -107,10 +112,7 @@ export interface QosCgroup {
 }
 
 /** The cgroups above the pods': all of them, those of class Burstable and of class BestEffort. */
-export function classCgroups(
-  pods: readonly BoundPod[],
-  node: { readonly milliCpu: number; readonly memory: number },
-): QosCgroup[] {
+export function classCgroups(pods: readonly BoundPod[], node: NodeFacts['podsLimit']): QosCgroup[] {
   let burstable = 0;
   for (const pod of pods) {
     if (qosClass(pod) === 'Burstable')
@@ -121,9 +123,4 @@ export function classCgroups(
     { path: CLASS_FOLDER.Burstable, values: { cpuShares: cpuShares(burstable) } },
     { path: CLASS_FOLDER.BestEffort, values: { cpuShares: cpuShares(0) } },
   ];
-}
-
-/** cpu.weight of v2 for shares of v1, as the kubelet writes it for its own cgroups. */
-export function linearCpuWeight(shares: number): number {
-  return Math.floor(1 + ((shares - 2) * 9999) / 262_142);
 }

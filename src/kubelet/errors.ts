@@ -22,6 +22,7 @@ const CODES: Readonly<Record<string, string>> = {
   ErrImageNeverPull: 'IMAGE_NOT_PRESENT',
   InvalidImageName: 'IMAGE_NAME',
   ImageInspectError: 'IMAGE_INSPECT',
+  FailedCreatePodContainer: 'POD_CGROUP',
   FailedMount: 'VOLUME_MOUNT',
   CreatePodSandboxError: 'SANDBOX_CREATE',
 };

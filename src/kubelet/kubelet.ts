@@ -3,12 +3,14 @@
  * of the runtime, probes and timers wake it.
  */
 import { mkdirSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   type BackoffPolicy,
   describeError,
   Emitter,
   type Log,
   NodeletError,
+  type Span,
   SpanList,
   sleep,
 } from '../base/index.ts';
@@ -16,14 +18,16 @@ import type { ContainerEventResponse, ImageService, LocalRuntime } from '../cri/
 import { type BoundPod, type Event, type Pod, type PodStatus, podKey, timestamp } from '../kube/index.ts';
 import { admit } from './admission.ts';
 import { classCgroups, type PodCgroups } from './cgroups.ts';
-import type { Desired, Observed } from './core/model.ts';
+import { type Desired, isAlive, type Observed } from './core/model.ts';
 import type { RetryPolicy } from './core/remember.ts';
 import { EventRecorder } from './events.ts';
 import type { KubeletContext, PodContext } from './execute/context.ts';
+import { logContainer } from './logs/pod-log.ts';
+import { type LogChunk, type LogOptions, readLog } from './logs/reader.ts';
 import { defaultSettings, type KubeletSettings, type NodeFacts } from './node.ts';
 import { ObjectStore } from './objects.ts';
 import { collectOrphans } from './orphans.ts';
-import { isSafeUid, type KubeletDirectories, KubeletPaths } from './paths.ts';
+import { isSafeUid, type KubeletDirectories, KubeletPaths, relativeLogPath } from './paths.ts';
 import { LABEL } from './translate/labels.ts';
 import { UserNamespaces } from './userns.ts';
 import { refersTo } from './volumes/volumes.ts';
@@ -53,6 +57,12 @@ export interface StopOptions {
   readonly failure?: { readonly reason: string; readonly message: string };
 }
 
+/** Without a container's name the pod has to have one only, or to name one by its annotation. */
+export interface LogRequest extends LogOptions {
+  readonly container?: string;
+  readonly previous?: boolean;
+}
+
 /** A pod with its latest status, as the API shows it. */
 export interface PodStatusChange {
   readonly pod: BoundPod;
@@ -61,6 +71,15 @@ export interface PodStatusChange {
 
 const BACKOFF: BackoffPolicy = { initial: 10_000, factor: 2, max: 300_000, resetAfter: 600_000 };
 const EVENT_STREAM_RETRY = 1000;
+
+/** Spans kept of each pod, the earliest: what its start took. */
+const MAX_SPANS = 512;
+
+class StartSpans extends SpanList {
+  override add(span: Span): void {
+    if (this.spans.length < MAX_SPANS) super.add(span);
+  }
+}
 
 interface Entry {
   readonly worker: PodWorker;
@@ -208,6 +227,33 @@ export class Kubelet {
     return this.#pods.get(uid)?.spans.spans ?? [];
   }
 
+  /**
+   * The log of a container, the newest or the one before it; with `follow` until it has ended. Throws POD_NOT_FOUND,
+   * CONTAINER_NOT_FOUND, LOG_NOT_FOUND, LOG_UNSAFE, INVALID_ARGUMENT.
+   */
+  async *logs(uid: string, request: LogRequest = {}, signal?: AbortSignal): AsyncGenerator<LogChunk, void> {
+    const { worker } = this.#entry(uid);
+    const { pod } = worker;
+    const { id, name, attempt } = logContainer(pod, worker.observed, request);
+    const ended = new AbortController();
+    const check = () => {
+      const now = worker.observed.containers.find((each) => each.id === id);
+      if (now === undefined || !isAlive(now) || this.#pods.get(uid)?.worker !== worker) ended.abort();
+    };
+    const stop = [this.#statuses.on(check), this.#removals.on(check)];
+    const close = () => ended.abort();
+    this.#closed.signal.addEventListener('abort', close);
+    check();
+    try {
+      const root = this.paths.podLogs(pod);
+      const path = join(root, relativeLogPath(name, attempt));
+      yield* readLog({ root, path, ended: ended.signal }, request, signal);
+    } finally {
+      for (const unsubscribe of stop) unsubscribe();
+      this.#closed.signal.removeEventListener('abort', close);
+    }
+  }
+
   /** Hears every change of a pod's status. */
   onStatus(listener: (change: PodStatusChange) => void): () => void {
     return this.#statuses.on(listener);
@@ -270,7 +316,7 @@ export class Kubelet {
       pod,
       log: this.#context.log.child({ pod: `${namespace}/${name}`, uid }),
     };
-    const spans = new SpanList();
+    const spans = new StartSpans();
     const worker = new PodWorker(
       {
         context,
@@ -296,9 +342,9 @@ export class Kubelet {
 
   /** The cgroup of class Burstable weighs what its pods ask for together. */
   async #updateClasses(): Promise<void> {
-    const { allocatable } = this.#context.node;
+    const { podsLimit } = this.#context.node;
     try {
-      await this.#options.cgroups.setClasses(classCgroups(this.#activePods(), allocatable));
+      await this.#options.cgroups.setClasses(classCgroups(this.#activePods(), podsLimit));
     } catch (error) {
       this.#context.log.warn({ error: describeError(error) }, 'cannot set the cgroups of the QoS classes');
     }

@@ -20,8 +20,10 @@ export interface NodeFacts {
     readonly ephemeralStorage: number;
     readonly pods: number;
   };
-  /** Sizes of huge pages as CRI names them: `2MB`, `1GB`. */
-  readonly hugePageSizes: readonly string[];
+  /** What the cgroup of all pods may use: thousandths of a core and bytes. What is kept back for evictions counts in. */
+  readonly podsLimit: { readonly milliCpu: number; readonly memory: number };
+  /** Bytes of huge pages by their size, as CRI names it (`2MB`, `1GB`); 0 where the kernel knows the size and has none. */
+  readonly hugePages: Readonly<Record<string, number>>;
   /** Existing `/sys/devices/system/cpu/cpuN/thermal_throttle`, to be masked. */
   readonly thermalThrottlePaths: readonly string[];
   /** True where memory is limited by cgroup v2. */

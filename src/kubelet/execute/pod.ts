@@ -19,7 +19,13 @@ export async function preparePod(context: PodContext): Promise<void> {
   }
   mkdirSync(paths.podLogs(pod), { recursive: true, mode: 0o755 });
   failpoint('kubelet:after-directories');
-  await cgroups.ensure(podCgroup(pod, settings));
+  try {
+    await cgroups.ensure(podCgroup(pod, settings));
+  } catch (error) {
+    const message = `unable to ensure pod container exists: ${describeError(error)}`;
+    events.record(pod, 'Warning', 'FailedCreatePodContainer', message);
+    throw new PodError('FailedCreatePodContainer', message, { cause: error });
+  }
   failpoint('kubelet:after-cgroup');
   userNamespaceOf(context);
   const failures = setUpVolumes(pod, { ...context, now: () => new Date(context.now()) });

@@ -215,11 +215,9 @@ class DirectoryWatch implements Disposable {
   readonly #wake = (): void => {
     const waiting = this.#waiting;
     this.#waiting = undefined;
-    this.#changed = true;
     waiting?.();
   };
   #waiting: (() => void) | undefined;
-  #changed = false;
 
   constructor(path: string, signals: readonly (AbortSignal | undefined)[]) {
     this.#watcher = watch(path, { persistent: false });
@@ -232,10 +230,8 @@ class DirectoryWatch implements Disposable {
 
   /** Resolves at the next change after this call. */
   next(): Promise<void> {
-    this.#changed = false;
     return new Promise((resolve) => {
-      if (this.#changed) resolve();
-      else this.#waiting = resolve;
+      this.#waiting = resolve;
     });
   }
 

@@ -59,7 +59,7 @@ function milliOf(
 }
 
 export interface ResourceContext {
-  readonly node: Pick<NodeFacts, 'memoryCapacity' | 'hugePageSizes' | 'cgroupV2Memory' | 'cgroupV2Swap'>;
+  readonly node: Pick<NodeFacts, 'memoryCapacity' | 'hugePages' | 'cgroupV2Memory' | 'cgroupV2Swap'>;
   readonly settings: Pick<KubeletSettings, 'cpuCfsQuota' | 'cpuCfsPeriod'>;
 }
 
@@ -73,7 +73,7 @@ export function containerResources(
   const resources: LinuxContainerResources = {
     cpuShares: cpuShares(milliOf(container, 'requests', 'cpu') ?? limit),
     oomScoreAdj: oomScoreAdj(pod, container, node.memoryCapacity),
-    hugepageLimits: hugePageLimits(container, node.hugePageSizes),
+    hugepageLimits: hugePageLimits(container, Object.keys(node.hugePages)),
   };
   if (settings.cpuCfsQuota) {
     resources.cpuPeriod = settings.cpuCfsPeriod;
