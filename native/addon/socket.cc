@@ -140,6 +140,45 @@ Napi::Value Sendmsg(Info info) {
   return Result(info, n);
 }
 
+// A sendmsg on libuv's thread pool: for a netlink request that the kernel takes long to do (deleting a link waits for
+// RCU, some 15 ms). The bytes are copied.
+class SendmsgWorker : public Napi::AsyncWorker {
+ public:
+  SendmsgWorker(Napi::Env env, int fd, Bytes data)
+      : Napi::AsyncWorker(env, "nodelet.sendmsg"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        fd_(fd),
+        data_(data.data, data.data + data.size) {}
+
+  void Execute() override {
+    struct iovec iov = {data_.data(), data_.size()};
+    struct msghdr message = {};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    do result_ = sendmsg(fd_, &message, MSG_NOSIGNAL);
+    while (result_ < 0 && errno == EINTR);
+    if (result_ < 0) result_ = -errno;
+  }
+
+  void OnOK() override { deferred_.Resolve(Napi::Number::New(Env(), static_cast<double>(result_))); }
+
+  Napi::Promise Promise() const { return deferred_.Promise(); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  int fd_;
+  std::vector<uint8_t> data_;
+  ssize_t result_ = 0;
+};
+
+// (fd, bytes) -> Promise of the bytes sent; the descriptor stays open until then
+Napi::Value SendmsgAsync(Info info) {
+  auto* worker = new SendmsgWorker(info.Env(), Int(info, 0), Bytes(info, 1));
+  Napi::Promise promise = worker->Promise();
+  worker->Queue();  // owns itself from here on
+  return promise;
+}
+
 // (fd, buffer) -> {size, fds, truncated}, or negative errno. size 0 is the end of the stream.
 Napi::Value Recvmsg(Info info) {
   Bytes buffer(info, 1);
@@ -289,6 +328,7 @@ void InitSocket(Napi::Env, Napi::Object exports) {
   Export(exports, "pipe", Pipe);
   Export(exports, "eventfd", Eventfd);
   Export(exports, "sendmsg", Sendmsg);
+  Export(exports, "sendmsgAsync", SendmsgAsync);
   Export(exports, "recvmsg", Recvmsg);
   Export(exports, "setsockopt", Setsockopt);
   Export(exports, "getsockoptInt", GetsockoptInt);

@@ -5,12 +5,14 @@ import {
   codeOf,
   describeError,
   failpoint,
+  hasCode,
   KeyedMutex,
   type Log,
   silentLog,
   sleep,
 } from '../base/index.ts';
 import {
+  applyInBackground,
   deleteLink,
   type Link,
   type LinkRef,
@@ -44,10 +46,18 @@ import type { NetworkAttachment, NetworkResult, NetworkStep, PodNetwork } from '
 const BR_STATE_FORWARDING = 3;
 const READY_DEADLINE_MS = 2000;
 
-/** Where a stage is carried out. */
+/** Where stages are carried out. */
 interface Sides {
   readonly host: Rtnetlink;
-  readonly podNetnsFd?: number;
+  readonly pod?: { readonly rt: Rtnetlink; readonly netnsFd: number };
+  readonly refs: LinkRefs;
+}
+
+interface Attached {
+  readonly result: NetworkResult;
+  readonly addresses: readonly PodAddress[];
+  readonly bridge: Link;
+  readonly pod: LinkRef;
 }
 
 /** The built-in pod network. Nothing is done until `setUp`, or the first `add`, which sets up what is missing. */
@@ -61,6 +71,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   readonly #store: AddressStore;
   /** Inside this process; the store's lock holds between processes. */
   readonly #mutex = new KeyedMutex();
+  readonly #adding = new Set<string>();
   #rtnetlink: Rtnetlink | undefined;
   #nftables: Nftables | undefined;
 
@@ -91,49 +102,62 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   }
 
   async add(attachment: NetworkAttachment): Promise<NetworkResult> {
+    const { id } = attachment;
     const netnsFd = this.#checkAttachment(attachment);
     const undo = new CleanupStack((name, error) =>
-      this.#log.warn({ err: error, id: attachment.id }, `cannot undo: ${name}`),
+      this.#log.warn({ err: error, id }, `cannot undo: ${name}`),
     );
-    const { result, addresses } = await this.#exclusive(async () => {
-      try {
-        return this.#attach(attachment, netnsFd, undo);
-      } catch (error) {
-        await undo.run();
-        throw error;
-      }
-    });
+    this.#adding.add(id);
     try {
-      await this.#untilReady(attachment.id, netnsFd, addresses);
+      const attached = await this.#exclusive(() => this.#attach(attachment, netnsFd, undo));
+      await this.#untilReady(id, netnsFd, attached);
+      return attached.result;
     } catch (error) {
       await this.#exclusive(async () => await undo.run());
       throw error;
+    } finally {
+      this.#adding.delete(id);
     }
-    return result;
   }
 
   async remove(attachment: NetworkAttachment): Promise<void> {
-    checkId(attachment.id);
-    await this.#exclusive(() => this.#detach(attachment.id));
+    const { id } = attachment;
+    checkId(id);
+    const link = await this.#exclusive(() => {
+      this.#deletePortsOf(id);
+      failpoint('network:remove-after-rules');
+      return this.#linkOf(id);
+    });
+    // Not under the lock: it takes long, and the address stays taken until the link is gone.
+    await this.#deleteLink(link);
+    failpoint('network:remove-after-link');
+    await this.#exclusive(() => {
+      this.#ipam().release(id, POD_LINK);
+    });
   }
 
   async collect(valid: ReadonlySet<string>): Promise<string[]> {
-    return await this.#exclusive(() => {
-      const gone = new Set<string>();
-      const stray = elementsOfOwners(this.#portElements(), (id) => !valid.has(id));
-      for (const { elements } of stray) for (const { comment } of elements) gone.add(comment ?? '');
-      this.#deleteElements(stray);
-      failpoint('network:collect-after-rules');
+    // What is being added at this moment is not known to the caller, but it is no stray.
+    const kept = new Set([...valid, ...this.#adding]);
+    const gone = new Set<string>();
+    const { addresses, links } = await this.#exclusive(() => {
+      const ports = elementsOfOwners(this.#portElements(), (id) => !kept.has(id));
+      for (const { elements } of ports) for (const { comment } of elements) gone.add(comment ?? '');
+      this.#deleteElements(ports);
       const bridge = this.#rt.link({ name: this.config.bridge });
-      for (const { link, owner } of strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, valid)) {
-        gone.add(owner);
-        this.#rt.applyUnless(deleteLink(link), 'ENODEV');
-      }
-      failpoint('network:collect-after-links');
-      for (const id of this.#ipam().collect(valid)) gone.add(id);
-      gone.delete('');
-      return [...gone];
+      return {
+        links: strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, kept),
+        addresses: this.#ipam().strays(kept),
+      };
     });
+    failpoint('network:collect-after-rules');
+    await Promise.all(links.map(async ({ link }) => await this.#deleteLink(link)));
+    failpoint('network:collect-after-links');
+    await this.#exclusive(() => this.#ipam().releaseStrays(addresses));
+    for (const { owner } of links) gone.add(owner);
+    for (const record of addresses.values()) if (typeof record !== 'string') gone.add(record.id);
+    gone.delete('');
+    return [...gone];
   }
 
   async status(): Promise<{ readonly ready: boolean; readonly reason?: string; readonly message?: string }> {
@@ -180,7 +204,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   }
 
   async tearDown(): Promise<void> {
-    await this.#exclusive(() => {
+    await this.#exclusive(async () => {
       const { config } = this;
       const bridge = this.#rt.link({ name: config.bridge });
       const owners = this.#ipam().owners();
@@ -190,7 +214,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       const table = tableOf(config.bridge);
       if (this.#nft.table(table) !== undefined) this.#nft.commit(new NftTransaction().deleteTable(table));
       // A bridge that was there before us stays. So do the forwarding sysctls: others may rely on them by now.
-      if (bridge?.alias === ownerAlias(config.name)) this.#rt.applyUnless(deleteLink(bridge), 'ENODEV');
+      if (bridge?.alias === ownerAlias(config.name)) await this.#deleteLink(bridge);
       this.#store.removeIfEmpty();
     });
   }
@@ -199,7 +223,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
 
   #setUpNow(): void {
     const { stages } = this.#planSetUp();
-    for (const stage of stages) this.#run(stage, { host: this.#rt });
+    for (const stage of stages) this.#run(stage, this.#hostSide());
     if (stages.length > 0)
       this.#log.info({ network: this.name, bridge: this.config.bridge }, 'the pod network is set up');
   }
@@ -208,16 +232,11 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     return planSetUp(this.config, observeHost(this.config, this.#rt, this.#nft));
   }
 
-  #attach(
-    attachment: NetworkAttachment,
-    netnsFd: number,
-    undo: CleanupStack,
-  ): { readonly result: NetworkResult; readonly addresses: readonly PodAddress[] } {
+  #attach(attachment: NetworkAttachment, netnsFd: number, undo: CleanupStack): Attached {
     const { id } = attachment;
     const { config } = this;
     const bridge = this.#usableBridge();
-    const ipam = this.#ipam();
-    const { addresses, fresh } = ipam.allocate(id, POD_LINK);
+    const { addresses, fresh } = this.#ipam().allocate(id, POD_LINK);
     undo.push('release addresses', () => fresh.forEach((address) => this.#store.release(address)));
     failpoint('network:after-addresses');
     const ports = this.#claimPorts(
@@ -235,15 +254,23 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       ipv6: ipv6State(config.hostNetnsFd) !== 'absent',
       ports: [],
     };
-    if (!this.#isThere(input, bridge)) {
-      undo.push('delete link', () => this.#deleteLinkOf(id));
-      for (const stage of attachStages(input)) this.#run(stage, { host: this.#rt, podNetnsFd: netnsFd });
+    using podRt = new Rtnetlink(netnsFd);
+    const pod = lazyLink(podRt, POD_LINK);
+    if (!this.#isThere(input, bridge, podRt)) {
+      undo.push('delete link', async () => await this.#deleteLink(this.#linkOf(id)));
+      const sides: Sides = { host: this.#rt, pod: { rt: podRt, netnsFd }, refs: { bridge, pod } };
+      for (const stage of attachStages(input)) this.#run(stage, sides);
     }
     if (ports.size > 0) {
       undo.push('delete host ports', () => this.#deletePortsOf(id));
-      this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, { host: this.#rt });
+      this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, this.#hostSide());
     }
-    return { result: attachResult(input, bridge), addresses };
+    return {
+      result: attachResult(input, bridge),
+      addresses,
+      bridge,
+      pod: { name: POD_LINK, index: pod.index },
+    };
   }
 
   /** The bridge, made or mended where it has to be: somebody may have deleted it, or the table, behind our back. */
@@ -271,13 +298,12 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   }
 
   /** True where the pod is connected as it should be; what is there but is not so is removed. */
-  #isThere(input: AttachInput, bridge: Link): boolean {
+  #isThere(input: AttachInput, bridge: Link, pod: Rtnetlink): boolean {
     const link = this.#rt.link({ name: hostLinkName(input.id) });
     if (link === undefined) return false;
     const owner = ownerOfLink(link, this.name, bridge);
     if (owner !== input.id && owner !== '')
       throw linkNameTaken(link.name, owner === undefined ? 'somebody else' : `the sandbox "${owner}"`);
-    using pod = new Rtnetlink(input.netnsFd);
     const inside = pod.link({ name: POD_LINK });
     if (isAttached(input, bridge, link, inside, inside === undefined ? [] : pod.addresses(inside)))
       return true;
@@ -285,23 +311,27 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     return false;
   }
 
-  #detach(id: string): void {
-    this.#deletePortsOf(id);
-    failpoint('network:remove-after-rules');
-    this.#deleteLinkOf(id);
-    failpoint('network:remove-after-link');
-    this.#ipam().release(id, POD_LINK);
-  }
-
   #deletePortsOf(id: string): void {
     this.#deleteElements(elementsOfOwners(this.#portElements(), (owner) => owner === id));
   }
 
-  #deleteLinkOf(id: string): void {
+  /** The host's end of a pod's pair; undefined where there is none of this pod. */
+  #linkOf(id: string): Link | undefined {
     const link = this.#rt.link({ name: hostLinkName(id) });
+    if (link === undefined) return undefined;
+    const bridge = link.alias === '' ? this.#rt.link({ name: this.config.bridge }) : undefined;
+    const owner = ownerOfLink(link, this.name, bridge);
+    return owner === id || owner === '' ? link : undefined;
+  }
+
+  /** Both ends go. On another thread: it takes some 15 ms. */
+  async #deleteLink(link: Link | undefined): Promise<void> {
     if (link === undefined) return;
-    const owner = ownerOfLink(link, this.name, this.#rt.link({ name: this.config.bridge }));
-    if (owner === id || owner === '') this.#rt.applyUnless(deleteLink(link), 'ENODEV');
+    try {
+      await applyInBackground(this.config.hostNetnsFd, [deleteLink(link)]);
+    } catch (error) {
+      if (!hasCode(error, 'ENODEV')) throw error;
+    }
   }
 
   #portElements(): SetElements[] {
@@ -315,45 +345,34 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     this.#nft.commit(tx);
   }
 
-  #run(stage: Stage, sides: Sides): void {
+  #hostSide(): Sides {
+    const lost = (): never => {
+      throw linkNotReady(POD_LINK, 'in no namespace', 0);
+    };
+    const pod: LinkRef = {
+      name: POD_LINK,
+      get index() {
+        return lost();
+      },
+    };
+    return { host: this.#rt, refs: { bridge: lazyLink(this.#rt, this.config.bridge), pod } };
+  }
+
+  #run(stage: Stage, { host, pod, refs }: Sides): void {
     switch (stage.kind) {
       case 'sysctls': {
-        const netns = stage.where === 'host' ? this.config.hostNetnsFd : sides.podNetnsFd;
+        const netns = stage.where === 'host' ? this.config.hostNetnsFd : pod?.netnsFd;
         for (const { name, value } of stage.settings) writeNetSysctl(netns, name, value);
         break;
       }
       case 'links':
-        if (stage.where === 'host') sides.host.apply(stage.requests(this.#refs(sides.host)));
-        else {
-          using pod = new Rtnetlink(sides.podNetnsFd);
-          pod.apply(stage.requests(this.#refs(pod)));
-        }
+        (stage.where === 'host' ? host : pod?.rt)?.apply(stage.requests(refs));
         break;
       case 'rules':
         this.#nft.commit(stage.transaction);
         break;
     }
     failpoint(`network:after-${stage.name}`);
-  }
-
-  /** Links by name, looked up in the namespace of `rt` when a request asks for their index. */
-  #refs(rt: Rtnetlink): LinkRefs {
-    const lazily = (name: string): LinkRef => {
-      const found = (): Link => {
-        const link = rt.link({ name });
-        if (link === undefined) throw linkNotReady(name, 'gone', 0);
-        return link;
-      };
-      let index: number | undefined;
-      return {
-        name,
-        get index() {
-          index ??= found().index;
-          return index;
-        },
-      };
-    };
-    return { bridge: lazily(this.config.bridge), pod: lazily(POD_LINK) };
   }
 
   // ---- no lock ----
@@ -363,31 +382,21 @@ export class BridgeNetwork implements PodNetwork, Disposable {
    * later, by itself: it sees carriers, and joins the groups by which IPv6 neighbours look for an address. A packet
    * that comes before is lost, and its sender waits for a second.
    */
-  async #untilReady(id: string, podNetnsFd: number, addresses: readonly PodAddress[]): Promise<void> {
-    const { hostNetnsFd, bridge } = this.config;
+  async #untilReady(id: string, podNetnsFd: number, { addresses, bridge, pod }: Attached): Promise<void> {
+    const { hostNetnsFd, isGateway } = this.config;
     const name = hostLinkName(id);
     const v6 = addresses.filter(({ subnet }) => subnet.family === 6);
-    using pod = new Rtnetlink(podNetnsFd);
+    const own = v6.map(({ address }) => address);
+    const gateways = isGateway ? v6.map(({ subnet }) => subnet.gateway) : [];
+    using podRt = new Rtnetlink(podNetnsFd);
     const started = performance.now();
     for (;;) {
       settleLink(hostNetnsFd, name);
       settleLink(podNetnsFd, POD_LINK);
-      settleLink(hostNetnsFd, bridge);
+      settleLink(hostNetnsFd, bridge.name);
       const link = this.#rt.link({ name });
       const forwards = link?.operState === 'up' && link.port?.state === BR_STATE_FORWARDING;
-      const answers =
-        isHeard(
-          pod,
-          POD_LINK,
-          v6.map(({ address }) => address),
-        ) &&
-        (!this.config.isGateway ||
-          isHeard(
-            this.#rt,
-            bridge,
-            v6.map(({ subnet }) => subnet.gateway),
-          ));
-      if (forwards && answers) return;
+      if (forwards && isHeard(podRt, pod, own) && isHeard(this.#rt, bridge, gateways)) return;
       const waited = performance.now() - started;
       if (link === undefined || waited > READY_DEADLINE_MS) {
         const state = link === undefined ? 'gone' : `${link.operState}, port state ${link.port?.state}`;
@@ -433,10 +442,21 @@ export class BridgeNetwork implements PodNetwork, Disposable {
 }
 
 /** True where the link listens to what neighbours ask for these IPv6 addresses. */
-function isHeard(rt: Rtnetlink, name: string, addresses: readonly string[]): boolean {
+function isHeard(rt: Rtnetlink, link: LinkRef, addresses: readonly string[]): boolean {
   if (addresses.length === 0) return true;
-  const link = rt.link({ name });
-  if (link === undefined) return false;
   const groups = new Set(rt.groups(link));
   return addresses.every((address) => groups.has(solicitedNodeGroup(address)));
+}
+
+/** A link that is looked up when its index is asked for, after the stage that makes it. */
+function lazyLink(rt: Rtnetlink, name: string): LinkRef {
+  let index: number | undefined;
+  return {
+    name,
+    get index() {
+      index ??= rt.link({ name })?.index;
+      if (index === undefined) throw linkNotReady(name, 'gone', 0);
+      return index;
+    },
+  };
 }

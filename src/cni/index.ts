@@ -8,4 +8,6 @@ export {
   DEFAULT_SUBNETS,
   type SubnetOptions,
 } from './config.ts';
+export { type LocalhostListener, localhostListeners } from './localhost/listeners.ts';
+export { LocalhostPortProxy, type LocalhostPortProxyOptions } from './localhost/proxy.ts';
 export * from './types.ts';

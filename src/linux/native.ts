@@ -110,6 +110,7 @@ export interface Native {
   pipe(flags: number): [Fd, Fd] | number;
   eventfd(initial: number): number;
   sendmsg(fd: Fd, data: Uint8Array, fds: readonly Fd[]): number;
+  sendmsgAsync(fd: Fd, data: Uint8Array): Promise<number>;
   recvmsg(
     fd: Fd,
     buffer: Uint8Array,

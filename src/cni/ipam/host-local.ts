@@ -3,7 +3,7 @@ import { bytesOfIp, formatIp, formatIpBytes, ipBytes, ipFromBytes } from '../../
 import type { PodSubnet } from '../config.ts';
 import { rangeExhausted } from '../errors.ts';
 import { formatRange, isInRange, nextFree, rangeSize } from './range.ts';
-import type { AddressStore } from './store.ts';
+import type { AddressRecord, AddressStore } from './store.ts';
 
 /** An address that a pod has, or would get. */
 export interface PodAddress {
@@ -71,17 +71,23 @@ export class HostLocal {
     return ids;
   }
 
-  /** Gives back what belongs to no valid id: also what nobody can say whose it is. Returns the ids. */
-  collect(valid: ReadonlySet<string>): Set<string> {
-    const gone = new Set<string>();
+  /** The addresses that belong to no valid id: also those of which nobody can say whose they are. */
+  strays(valid: ReadonlySet<string>): Map<string, AddressRecord> {
+    const found = new Map<string, AddressRecord>();
     for (const [address, record] of this.#store.records()) {
-      if (typeof record !== 'string') {
-        if (valid.has(record.id)) continue;
-        gone.add(record.id);
-      }
-      this.#store.release(address);
+      if (typeof record === 'string' || !valid.has(record.id)) found.set(address, record);
     }
-    return gone;
+    return found;
+  }
+
+  /** Gives back addresses that `strays` found, unless somebody got them meanwhile. */
+  releaseStrays(strays: ReadonlyMap<string, AddressRecord>): void {
+    for (const [address, record] of strays) {
+      const now = this.#store.records().get(address);
+      const same =
+        typeof now === 'string' || typeof record === 'string' ? now === record : now?.id === record.id;
+      if (same) this.#store.release(address);
+    }
   }
 
   #inSubnet(subnet: PodSubnet, addresses: readonly string[]): string | undefined {

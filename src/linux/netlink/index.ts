@@ -23,6 +23,6 @@ export { NetlinkMonitor, type NetlinkMonitorOptions } from './monitor.ts';
 export * from './neighbour.ts';
 export * from './reader.ts';
 export * from './route.ts';
-export { Rtnetlink } from './rtnetlink.ts';
+export { applyInBackground, Rtnetlink } from './rtnetlink.ts';
 export { type NetlinkRequest, NetlinkSocket, type NetlinkSocketOptions } from './socket.ts';
 export { NetlinkWriter } from './writer.ts';

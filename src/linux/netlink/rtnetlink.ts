@@ -72,3 +72,15 @@ export class Rtnetlink implements Disposable {
     return this.#socket.dump(listNeighbours(family)).map(parseNeighbour);
   }
 }
+
+/**
+ * Sends requests with the kernel's work on another thread, by a socket of their own. Deleting a link takes some 15 ms,
+ * in which the kernel waits for readers of its data (RCU).
+ */
+export async function applyInBackground(
+  netnsFd: number | undefined,
+  requests: readonly NetlinkRequest[],
+): Promise<void> {
+  using socket = new NetlinkSocket({ protocol: NETLINK.ROUTE, netnsFd });
+  await socket.executeInBackground(requests);
+}

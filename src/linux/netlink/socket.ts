@@ -68,6 +68,22 @@ export class NetlinkSocket implements Disposable {
    */
   execute(requests: readonly NetlinkRequest[]): NetlinkMessage[] {
     if (requests.length === 0) return [];
+    const { bytes, first } = this.#encode(requests);
+    return conclude(requests, first, this.exchange(bytes));
+  }
+
+  /**
+   * As `execute`, with the kernel's work on another thread: for what takes long, such as deleting a link. The socket
+   * must not be used for anything else meanwhile.
+   */
+  async executeInBackground(requests: readonly NetlinkRequest[]): Promise<NetlinkMessage[]> {
+    if (requests.length === 0) return [];
+    const { bytes, first } = this.#encode(requests);
+    check(await native().sendmsgAsync(this.#fd, bytes), 'send a netlink request');
+    return conclude(requests, first, this.#drain());
+  }
+
+  #encode(requests: readonly NetlinkRequest[]): { readonly bytes: Buffer; readonly first: number } {
     const writer = new NetlinkWriter();
     const first = this.takeSequences(requests.length);
     for (const [i, request] of requests.entries()) {
@@ -77,25 +93,7 @@ export class NetlinkSocket implements Disposable {
       request.write(writer);
       writer.endMessage();
     }
-    const answers = this.exchange(writer.bytes());
-    const failures: NetlinkFailure[] = [];
-    const messages: NetlinkMessage[] = [];
-    let acknowledged = false;
-    for (const answer of answers) {
-      const index = answer.sequence - first;
-      const request = requests[index];
-      if (request === undefined) continue; // an answer to something earlier
-      if (answer.type !== NLMSG.ERROR) {
-        messages.push(answer);
-        continue;
-      }
-      if (index === requests.length - 1) acknowledged = true;
-      const ack = readAcknowledgement(answer);
-      if (ack.errno !== 0) failures.push({ index, request: request.describe(), ...ack });
-    }
-    if (failures[0] !== undefined) throw new NetlinkError(failures[0], failures);
-    if (!acknowledged) throw noAnswer(requests.at(-1)?.describe() ?? '');
-    return messages;
+    return { bytes: writer.bytes(), first };
   }
 
   /**
@@ -149,6 +147,10 @@ export class NetlinkSocket implements Disposable {
   /** Sends finished messages in one sendmsg and returns every answer that the kernel queued. */
   exchange(messages: Buffer): NetlinkMessage[] {
     this.#send(messages);
+    return this.#drain();
+  }
+
+  #drain(): NetlinkMessage[] {
     const answers: NetlinkMessage[] = [];
     for (;;) {
       const datagram = this.#receive();
@@ -192,6 +194,32 @@ export class NetlinkSocket implements Disposable {
     }
     return Buffer.from(this.#read.subarray(0, result.size));
   }
+}
+
+/** From the answers to a batch whose first sequence number is `first` to its results, or a `NetlinkError`. */
+function conclude(
+  requests: readonly NetlinkRequest[],
+  first: number,
+  answers: readonly NetlinkMessage[],
+): NetlinkMessage[] {
+  const failures: NetlinkFailure[] = [];
+  const messages: NetlinkMessage[] = [];
+  let acknowledged = false;
+  for (const answer of answers) {
+    const index = answer.sequence - first;
+    const request = requests[index];
+    if (request === undefined) continue; // an answer to something earlier
+    if (answer.type !== NLMSG.ERROR) {
+      messages.push(answer);
+      continue;
+    }
+    if (index === requests.length - 1) acknowledged = true;
+    const ack = readAcknowledgement(answer);
+    if (ack.errno !== 0) failures.push({ index, request: request.describe(), ...ack });
+  }
+  if (failures[0] !== undefined) throw new NetlinkError(failures[0], failures);
+  if (!acknowledged) throw noAnswer(requests.at(-1)?.describe() ?? '');
+  return messages;
 }
 
 function noAnswer(request: string): NodeletError {

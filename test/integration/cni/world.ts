@@ -45,8 +45,12 @@ export class World implements AsyncDisposable {
     ] as const) {
       settleLink(ns.fd, name);
       using rt = new Rtnetlink(ns.fd);
-      const link = rt.link({ name });
-      while (link !== undefined && !rt.groups(link).includes(solicitedNodeGroup(address))) await sleep(1);
+      const group = solicitedNodeGroup(address);
+      const ready = (): boolean => {
+        const link = rt.link({ name });
+        return link !== undefined && rt.groups(link).includes(group);
+      };
+      while (!ready()) await sleep(1);
     }
     return world;
   }
