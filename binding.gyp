@@ -1,5 +1,4 @@
 {
-  "variables": { "openssl_fips": "" },
   "targets": [
     {
       "target_name": "nodelet",
@@ -20,25 +19,18 @@
     },
     {
       "target_name": "nodelet-shim",
-      "type": "executable",
-      "sources": [
-        "native/shim/log.c",
-        "native/shim/main.c",
-        "native/shim/ops_file.c",
-        "native/shim/ops_identity.c",
-        "native/shim/ops_mount.c",
-        "native/shim/ops_namespace.c",
-        "native/shim/paths.c",
-        "native/shim/plan.c",
-        "native/shim/process.c",
-        "native/shim/server.c"
-      ],
-      "defines": ["_GNU_SOURCE"],
-      "cflags!": ["-pthread", "-fno-omit-frame-pointer"],
-      "cflags": ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-Os", "-ffunction-sections", "-fdata-sections", "-fstack-protector-strong"],
-      "ldflags!": ["-pthread", "-rdynamic"],
-      "ldflags": ["-static", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"],
-      "libraries!": ["-lnode"]
+      "type": "none",
+      "actions": [
+        {
+          "action_name": "static shim",
+          "inputs": [
+            "native/shim/build.sh",
+            "<!@(ls native/shim/*.c native/shim/*.h)"
+          ],
+          "outputs": ["<(PRODUCT_DIR)/nodelet-shim"],
+          "action": ["sh", "native/shim/build.sh", "<(PRODUCT_DIR)/nodelet-shim"]
+        }
+      ]
     }
   ]
 }

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** Commands that have to be there, and the Debian package that brings each. */
-const BUILD = { gcc: 'gcc', 'g++': 'g++', make: 'make', python3: 'python3' };
+const BUILD = { gcc: 'gcc', 'g++': 'g++', make: 'make', python3: 'python3', 'musl-gcc': 'musl-tools' };
 const TEST = {
   ip: 'iproute2',
   nft: 'nftables',

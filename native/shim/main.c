@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
   loop = epoll_create1(EPOLL_CLOEXEC);
   signals.fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
   signals.ready = signals_ready;
-  if (loop < 0 || signals.fd < 0) return 3;
+  if (loop < 0 || signals.fd < 0 || plan_prepare() < 0) return 3;
   watch(&signals, EPOLLIN);
   int first = fcntl(3, F_GETFD) < 0 ? -1 : 3;
   if (first >= 0) {

@@ -25,17 +25,6 @@ int run_join_process(struct runner *r, const struct op_join_process *a) {
   return setns(fd, (int)a->kinds) < 0 ? -errno : 0;
 }
 
-int run_unshare(struct runner *r, const struct op_unshare *a) {
-  (void)r;
-  return unshare((int)a->kinds) < 0 ? -errno : 0;
-}
-
-int run_hold(struct runner *r, const struct op_hold *a) {
-  int fd = slot_fd(r, a->source);
-  if (fd < 0) return -EBADF;
-  return send_status(r->status, STATUS_HOLD, a->pod, fd);
-}
-
 /* A keyring of its own, so that the container sees no key of ours; anybody in it may search it. */
 int run_session_keyring(struct runner *r, const struct op_session_keyring *a) {
   long key = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, a->name, 0, 0, 0);

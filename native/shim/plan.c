@@ -193,12 +193,13 @@ static int plan_walk(struct runner *r) {
     struct reader in = {body.data, body.data + body.size};
     error = dispatch(r, code, &in);
     if (error != 0) break;
+    report->times[i] = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - report->begun) / 1000);
+    if (r->finished) return 0;
     if (r->left) {
       /* The list goes on in the child. An intermediate child has nothing left to do. */
       if (r->child) _exit(0);
       return 0;
     }
-    report->times[i] = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - report->begun) / 1000);
   }
   if (error == 0) error = -EBADMSG; /* a list that ends in nothing */
   report->complete = 0;
@@ -207,32 +208,78 @@ static int plan_walk(struct runner *r) {
   return error;
 }
 
+/* The namespaces that the shim may leave while it runs a list, and comes back to. */
+static struct {
+  int kind;
+  const char *path;
+  int fd;
+} homes[] = {
+    {CLONE_NEWNET, "/proc/self/ns/net", -1},
+    {CLONE_NEWIPC, "/proc/self/ns/ipc", -1},
+    {CLONE_NEWUTS, "/proc/self/ns/uts", -1},
+    {CLONE_NEWPID, "/proc/self/ns/pid", -1},
+};
+#define HOMES (sizeof homes / sizeof homes[0])
+
+int plan_prepare(void) {
+  for (size_t i = 0; i < HOMES; i++) {
+    homes[i].fd = open(homes[i].path, O_RDONLY | O_CLOEXEC);
+    if (homes[i].fd < 0) return -errno;
+  }
+  return 0;
+}
+
+/* A shim whose children are born elsewhere is of no use to anybody. */
 static void go_home(struct runner *r) {
-  if (r->home < 0 || r->child) return;
-  /* A shim whose children are born elsewhere is of no use to anybody. */
-  if (setns(r->home, CLONE_NEWPID) < 0) abort();
-  close(r->home);
-  r->home = -1;
+  if (r->child) return;
+  for (size_t i = 0; i < HOMES; i++) {
+    if ((r->moved & (unsigned)homes[i].kind) && setns(homes[i].fd, homes[i].kind) < 0) abort();
+  }
+  r->moved = 0;
 }
 
 int plan_run(struct runner *r) {
-  r->home = -1;
   int error = plan_walk(r);
   go_home(r);
   return error;
 }
 
-int run_finish(struct runner *r) {
-  r->report->complete = PLAN_FINISHED;
-  _exit(0);
+int run_unshare(struct runner *r, const struct op_unshare *a) {
+  if (!r->child) {
+    unsigned known = 0;
+    for (size_t i = 0; i < HOMES; i++) known |= (unsigned)homes[i].kind;
+    if (a->kinds & ~known) return fail_with(r, EINVAL, "the shim itself cannot leave these namespaces");
+    r->moved |= a->kinds;
+  }
+  return unshare((int)a->kinds) < 0 ? -errno : 0;
 }
 
-/* The way into another PID namespace without a process in between: only children are affected, and the shim goes back
- * as soon as its child exists. */
+/* The way into another PID namespace without a process in between: it counts for children only. */
 int run_children_namespace(struct runner *r, const struct op_children_namespace *a) {
   int fd = slot_fd(r, a->namespace);
   if (fd < 0 || r->child) return -EBADF;
-  if (r->home < 0 && (r->home = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC)) < 0) return -errno;
+  r->moved |= CLONE_NEWPID;
   return setns(fd, CLONE_NEWPID) < 0 ? -errno : 0;
 }
 
+int run_hold(struct runner *r, const struct op_hold *a) {
+  int fd = slot_fd(r, a->source);
+  if (fd < 0) return -EBADF;
+  if (r->child) return send_status(r->status, STATUS_HOLD, a->pod, fd);
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (copy < 0) return -errno;
+  process_hold(r->process, a->pod, copy);
+  return 0;
+}
+
+int run_linger(struct runner *r, const struct op_linger *a) {
+  int fd = slot_fd(r, a->source);
+  return fd < 0 ? -EBADF : send_status(r->status, STATUS_LINGER, 0, fd);
+}
+
+int run_finish(struct runner *r) {
+  r->report->complete = PLAN_FINISHED;
+  if (r->child) _exit(0);
+  r->finished = true;
+  return 0;
+}

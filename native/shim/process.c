@@ -38,7 +38,7 @@ static struct process *process_new(const char *name, uint32_t kind) {
   p->kind = kind;
   p->state = STARTING;
   p->status.fd = p->out.source.fd = p->err.source.fd = -1;
-  p->log = p->log_directory = p->exit_file = p->stdin_write = p->terminal = -1;
+  p->log = p->log_directory = p->exit_file = p->stdin_write = p->terminal = p->linger = -1;
   p->line_limit = 16384;
   p->next = processes;
   processes = p;
@@ -72,6 +72,7 @@ void process_forget(struct process *p) {
   close_fd(&p->log_directory);
   close_fd(&p->exit_file);
   close_fd(&p->stdin_write);
+  close_fd(&p->linger);
   free(p->log_path);
   free(p->oom_file);
   free(p->oom_key);
@@ -138,6 +139,9 @@ static void process_exited(struct process *p, int status) {
   p->stdin_write = -1;
   record_exit(p);
   send_exited(p);
+  /* Everybody knows: now the mounts may go, which takes longer than all of this. */
+  close_fd(&p->linger);
+  p->linger = -1;
   if (p->kind == PLAN_EXEC) process_forget(p);
 }
 
@@ -170,7 +174,7 @@ static void started(struct process *p) {
   if (p->exited_early) process_exited(p, p->wait_status);
 }
 
-static void hold(struct process *p, uint32_t slot, int fd) {
+void process_hold(struct process *p, uint32_t slot, int fd) {
   if (slot >= FIRST_PLAN_SLOT || p->held_count >= 16) {
     close(fd);
     return;
@@ -223,11 +227,16 @@ static bool read_status(struct process *p) {
       p->pid = sender;
       break;
     case STATUS_HOLD:
-      if (fd >= 0) hold(p, body.value, fd);
+      if (fd >= 0) process_hold(p, body.value, fd);
       fd = -1;
       break;
     case STATUS_TERMINAL:
       if (fd >= 0) take_terminal(p, fd);
+      fd = -1;
+      break;
+    case STATUS_LINGER:
+      close_fd(&p->linger);
+      p->linger = fd;
       fd = -1;
       break;
     default:
@@ -297,6 +306,10 @@ void process_start(struct connection *from, uint32_t request, int plan_fd, const
     p->report->error = -error;
     /* A child may exist already (its id maps could not be written): it ends by itself. */
     start_failed(p);
+  } else if (runner.finished) {
+    p->pid = 0;
+    started(p);
+    process_forget(p);
   } else {
     watch(&p->status, EPOLLIN);
   }

@@ -44,46 +44,47 @@ enum operation {
   OP_JOIN_PROCESS = 11,
   OP_UNSHARE = 12,
   OP_HOLD = 13,
-  OP_SESSION_KEYRING = 14,
-  OP_DEATH_SIGNAL = 15,
-  OP_SESSION = 16,
-  OP_RLIMIT = 17,
-  OP_OOM_SCORE = 18,
-  OP_HOSTNAME = 19,
-  OP_DOMAINNAME = 20,
-  OP_SYSCTL = 21,
-  OP_LOOPBACK_UP = 22,
-  OP_PROPAGATION = 23,
-  OP_MOUNT = 24,
-  OP_OVERLAY = 25,
-  OP_OPEN_TREE = 26,
-  OP_OPEN_BENEATH = 27,
-  OP_ID_MAP = 28,
-  OP_MOUNT_ATTRIBUTES = 29,
-  OP_ENTER_DIRECTORY = 30,
-  OP_ATTACH = 31,
-  OP_ATTACH_IN = 32,
-  OP_DIRECTORY_IN = 33,
-  OP_DEVICE_IN = 34,
-  OP_LINK_IN = 35,
-  OP_MASK = 36,
-  OP_READ_ONLY = 37,
-  OP_PIVOT = 38,
-  OP_STANDARD_STREAMS = 39,
-  OP_TERMINAL = 40,
-  OP_UMASK = 41,
-  OP_WORKING_DIRECTORY = 42,
-  OP_BOUNDING_SET = 43,
-  OP_IDENTITY = 44,
-  OP_CAPABILITIES = 45,
-  OP_NO_NEW_PRIVILEGES = 46,
-  OP_SECCOMP = 47,
-  OP_CLOSE_DESCRIPTORS = 48,
-  OP_FIND_PROGRAM = 49,
-  OP_EXECUTE = 50,
-  OP_EXECUTE_PROGRAM = 51,
-  OP_FINISH = 52,
-  OP_COUNT = 53,
+  OP_LINGER = 14,
+  OP_SESSION_KEYRING = 15,
+  OP_DEATH_SIGNAL = 16,
+  OP_SESSION = 17,
+  OP_RLIMIT = 18,
+  OP_OOM_SCORE = 19,
+  OP_HOSTNAME = 20,
+  OP_DOMAINNAME = 21,
+  OP_SYSCTL = 22,
+  OP_LOOPBACK_UP = 23,
+  OP_PROPAGATION = 24,
+  OP_MOUNT = 25,
+  OP_OVERLAY = 26,
+  OP_OPEN_TREE = 27,
+  OP_OPEN_BENEATH = 28,
+  OP_ID_MAP = 29,
+  OP_MOUNT_ATTRIBUTES = 30,
+  OP_ENTER_DIRECTORY = 31,
+  OP_ATTACH = 32,
+  OP_ATTACH_IN = 33,
+  OP_DIRECTORY_IN = 34,
+  OP_DEVICE_IN = 35,
+  OP_LINK_IN = 36,
+  OP_MASK = 37,
+  OP_READ_ONLY = 38,
+  OP_PIVOT = 39,
+  OP_STANDARD_STREAMS = 40,
+  OP_TERMINAL = 41,
+  OP_UMASK = 42,
+  OP_WORKING_DIRECTORY = 43,
+  OP_BOUNDING_SET = 44,
+  OP_IDENTITY = 45,
+  OP_CAPABILITIES = 46,
+  OP_NO_NEW_PRIVILEGES = 47,
+  OP_SECCOMP = 48,
+  OP_CLOSE_DESCRIPTORS = 49,
+  OP_FIND_PROGRAM = 50,
+  OP_EXECUTE = 51,
+  OP_EXECUTE_PROGRAM = 52,
+  OP_FINISH = 53,
+  OP_COUNT = 54,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -164,15 +165,20 @@ struct op_join_process {
   uint32_t kinds;
 };
 
-/* unshare */
+/* unshare; the shim goes back to its own namespaces when it is done with the list */
 struct op_unshare {
   uint32_t kinds;
 };
 
-/* passes a descriptor to the shim, which keeps it in a pod slot */
+/* gives a descriptor to the shim, which keeps it in a pod slot */
 struct op_hold {
   int32_t source;
   uint32_t pod;
+};
+
+/* gives the shim a descriptor that it closes after the exit was reported: what ends with it does not delay that */
+struct op_linger {
+  int32_t source;
 };
 
 /* keyctl(KEYCTL_JOIN_SESSION_KEYRING) */
@@ -431,6 +437,7 @@ int run_join_namespace(struct runner *r, const struct op_join_namespace *a);
 int run_join_process(struct runner *r, const struct op_join_process *a);
 int run_unshare(struct runner *r, const struct op_unshare *a);
 int run_hold(struct runner *r, const struct op_hold *a);
+int run_linger(struct runner *r, const struct op_linger *a);
 int run_session_keyring(struct runner *r, const struct op_session_keyring *a);
 int run_death_signal(struct runner *r, const struct op_death_signal *a);
 int run_session(struct runner *r);
@@ -486,45 +493,46 @@ static inline const char *operation_name(unsigned code) {
     case 11: return "join-process";
     case 12: return "unshare";
     case 13: return "hold";
-    case 14: return "session-keyring";
-    case 15: return "death-signal";
-    case 16: return "session";
-    case 17: return "rlimit";
-    case 18: return "oom-score";
-    case 19: return "hostname";
-    case 20: return "domainname";
-    case 21: return "sysctl";
-    case 22: return "loopback-up";
-    case 23: return "propagation";
-    case 24: return "mount";
-    case 25: return "overlay";
-    case 26: return "open-tree";
-    case 27: return "open-beneath";
-    case 28: return "id-map";
-    case 29: return "mount-attributes";
-    case 30: return "enter-directory";
-    case 31: return "attach";
-    case 32: return "attach-in";
-    case 33: return "directory-in";
-    case 34: return "device-in";
-    case 35: return "link-in";
-    case 36: return "mask";
-    case 37: return "read-only";
-    case 38: return "pivot";
-    case 39: return "standard-streams";
-    case 40: return "terminal";
-    case 41: return "umask";
-    case 42: return "working-directory";
-    case 43: return "bounding-set";
-    case 44: return "identity";
-    case 45: return "capabilities";
-    case 46: return "no-new-privileges";
-    case 47: return "seccomp";
-    case 48: return "close-descriptors";
-    case 49: return "find-program";
-    case 50: return "execute";
-    case 51: return "execute-program";
-    case 52: return "finish";
+    case 14: return "linger";
+    case 15: return "session-keyring";
+    case 16: return "death-signal";
+    case 17: return "session";
+    case 18: return "rlimit";
+    case 19: return "oom-score";
+    case 20: return "hostname";
+    case 21: return "domainname";
+    case 22: return "sysctl";
+    case 23: return "loopback-up";
+    case 24: return "propagation";
+    case 25: return "mount";
+    case 26: return "overlay";
+    case 27: return "open-tree";
+    case 28: return "open-beneath";
+    case 29: return "id-map";
+    case 30: return "mount-attributes";
+    case 31: return "enter-directory";
+    case 32: return "attach";
+    case 33: return "attach-in";
+    case 34: return "directory-in";
+    case 35: return "device-in";
+    case 36: return "link-in";
+    case 37: return "mask";
+    case 38: return "read-only";
+    case 39: return "pivot";
+    case 40: return "standard-streams";
+    case 41: return "terminal";
+    case 42: return "umask";
+    case 43: return "working-directory";
+    case 44: return "bounding-set";
+    case 45: return "identity";
+    case 46: return "capabilities";
+    case 47: return "no-new-privileges";
+    case 48: return "seccomp";
+    case 49: return "close-descriptors";
+    case 50: return "find-program";
+    case 51: return "execute";
+    case 52: return "execute-program";
+    case 53: return "finish";
     default: return "unknown";
   }
 }
@@ -598,184 +606,189 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_hold(r, &a);
     }
     case 14: {
+      struct op_linger a;
+      if (!(read_i32(in, &a.source) && reader_done(in))) return -EBADMSG;
+      return run_linger(r, &a);
+    }
+    case 15: {
       struct op_session_keyring a;
       if (!(read_str(in, &a.name) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_session_keyring(r, &a);
     }
-    case 15: {
+    case 16: {
       struct op_death_signal a;
       if (!(read_u32(in, &a.signal_number) && reader_done(in))) return -EBADMSG;
       return run_death_signal(r, &a);
     }
-    case 16: return reader_done(in) ? run_session(r) : -EBADMSG;
-    case 17: {
+    case 17: return reader_done(in) ? run_session(r) : -EBADMSG;
+    case 18: {
       struct op_rlimit a;
       if (!(read_u32(in, &a.resource) && read_u64(in, &a.soft) && read_u64(in, &a.hard) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_rlimit(r, &a);
     }
-    case 18: {
+    case 19: {
       struct op_oom_score a;
       if (!(read_i32(in, &a.value) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_oom_score(r, &a);
     }
-    case 19: {
+    case 20: {
       struct op_hostname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_hostname(r, &a);
     }
-    case 20: {
+    case 21: {
       struct op_domainname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_domainname(r, &a);
     }
-    case 21: {
+    case 22: {
       struct op_sysctl a;
       if (!(read_str(in, &a.key) && read_str(in, &a.value) && reader_done(in))) return -EBADMSG;
       return run_sysctl(r, &a);
     }
-    case 22: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
-    case 23: {
+    case 23: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
+    case 24: {
       struct op_propagation a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_propagation(r, &a);
     }
-    case 24: {
+    case 25: {
       struct op_mount a;
       if (!(read_str(in, &a.type) && read_strs(in, &a.options) && read_u32(in, &a.attributes) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_mount(r, &a);
     }
-    case 25: {
+    case 26: {
       struct op_overlay a;
       if (!(read_strs(in, &a.lower) && read_str(in, &a.upper) && read_str(in, &a.work) && read_strs(in, &a.options) && read_str(in, &a.staging) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_overlay(r, &a);
     }
-    case 26: {
+    case 27: {
       struct op_open_tree a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.flags) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_tree(r, &a);
     }
-    case 27: {
+    case 28: {
       struct op_open_beneath a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.open) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_beneath(r, &a);
     }
-    case 28: {
+    case 29: {
       struct op_id_map a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.namespace) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_id_map(r, &a);
     }
-    case 29: {
+    case 30: {
       struct op_mount_attributes a;
       if (!(read_i32(in, &a.tree) && read_u64(in, &a.set) && read_u64(in, &a.clear) && read_u64(in, &a.propagation) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_mount_attributes(r, &a);
     }
-    case 30: {
+    case 31: {
       struct op_enter_directory a;
       if (!(read_i32(in, &a.directory) && reader_done(in))) return -EBADMSG;
       return run_enter_directory(r, &a);
     }
-    case 31: {
+    case 32: {
       struct op_attach a;
       if (!(read_i32(in, &a.tree) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_attach(r, &a);
     }
-    case 32: {
+    case 33: {
       struct op_attach_in a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_attach_in(r, &a);
     }
-    case 33: {
+    case 34: {
       struct op_directory_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_directory_in(r, &a);
     }
-    case 34: {
+    case 35: {
       struct op_device_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.major) && read_u32(in, &a.minor) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_device_in(r, &a);
     }
-    case 35: {
+    case 36: {
       struct op_link_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.target) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_link_in(r, &a);
     }
-    case 36: {
+    case 37: {
       struct op_mask a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_i32(in, &a.empty) && read_i32(in, &a.null_slot) && reader_done(in))) return -EBADMSG;
       return run_mask(r, &a);
     }
-    case 37: {
+    case 38: {
       struct op_read_only a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_read_only(r, &a);
     }
-    case 38: {
+    case 39: {
       struct op_pivot a;
       if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
       return run_pivot(r, &a);
     }
-    case 39: {
+    case 40: {
       struct op_standard_streams a;
       if (!(read_i32(in, &a.stdin_) && read_i32(in, &a.stdout_) && read_i32(in, &a.stderr_) && read_i32(in, &a.uid) && reader_done(in))) return -EBADMSG;
       return run_standard_streams(r, &a);
     }
-    case 40: {
+    case 41: {
       struct op_terminal a;
       if (!(read_u32(in, &a.rows) && read_u32(in, &a.columns) && read_u32(in, &a.uid) && read_i32(in, &a.gid) && read_i32(in, &a.root) && read_u32(in, &a.console) && reader_done(in))) return -EBADMSG;
       return run_terminal(r, &a);
     }
-    case 41: {
+    case 42: {
       struct op_umask a;
       if (!(read_u32(in, &a.mask) && reader_done(in))) return -EBADMSG;
       return run_umask(r, &a);
     }
-    case 42: {
+    case 43: {
       struct op_working_directory a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_working_directory(r, &a);
     }
-    case 43: {
+    case 44: {
       struct op_bounding_set a;
       if (!(read_u64(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_bounding_set(r, &a);
     }
-    case 44: {
+    case 45: {
       struct op_identity a;
       if (!(read_u32(in, &a.uid) && read_u32(in, &a.gid) && read_u32s(in, &a.groups) && read_u32(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_identity(r, &a);
     }
-    case 45: {
+    case 46: {
       struct op_capabilities a;
       if (!(read_u64(in, &a.effective) && read_u64(in, &a.permitted) && read_u64(in, &a.inheritable) && read_u64(in, &a.ambient) && reader_done(in))) return -EBADMSG;
       return run_capabilities(r, &a);
     }
-    case 46: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
-    case 47: {
+    case 47: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
+    case 48: {
       struct op_seccomp a;
       if (!(read_u32(in, &a.flags) && read_bytes(in, &a.filter) && reader_done(in))) return -EBADMSG;
       return run_seccomp(r, &a);
     }
-    case 48: {
+    case 49: {
       struct op_close_descriptors a;
       if (!(read_u32(in, &a.from) && reader_done(in))) return -EBADMSG;
       return run_close_descriptors(r, &a);
     }
-    case 49: {
+    case 50: {
       struct op_find_program a;
       if (!(read_str(in, &a.file) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_find_program(r, &a);
     }
-    case 50: {
+    case 51: {
       struct op_execute a;
       if (!(read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute(r, &a);
     }
-    case 51: {
+    case 52: {
       struct op_execute_program a;
       if (!(read_i32(in, &a.program) && read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute_program(r, &a);
     }
-    case 52: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 53: return reader_done(in) ? run_finish(r) : -EBADMSG;
     default: return -EBADMSG;
   }
 }

@@ -64,7 +64,8 @@ struct runner {
   int status;                  /* the child's end of the status socket */
   bool child;
   bool left;                   /* a clone has taken over the list */
-  int home;                    /* the shim's own PID namespace while its children are born elsewhere */
+  bool finished;               /* the list ended in the shim, without a child */
+  unsigned moved;              /* CLONE_NEW* in which the shim is not at home while it runs the list */
   bool empty_attached;         /* see mask */
   bool null_attached;
   char *program;               /* what find-program found */
@@ -72,12 +73,14 @@ struct runner {
   struct process *process;     /* in the shim only */
 };
 
-enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3 };
+enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_LINGER = 4 };
 struct status_message {
   uint32_t type;
   uint32_t value;
 };
 
+/* Opens the shim's own namespaces, to come back to. */
+int plan_prepare(void);
 int plan_open(struct plan *plan, int fd);
 void plan_close(struct plan *plan);
 /* Runs the list. In the shim: 0 when a child took over, or a negative errno. In a child it does not return. */
@@ -151,6 +154,7 @@ struct process {
   int lost_error;
   bool torn;                   /* the last line in the log lacks its end */
   int stdin_write;
+  int linger;                  /* closed when the exit has been reported */
   int terminal;                /* pty master */
   /* exit record */
   int exit_file;
@@ -168,6 +172,8 @@ void process_reap(void);
 void process_forget(struct process *p);
 void process_drop_requester(const struct connection *c);
 int pod_slot(unsigned index);
+/* Takes the descriptor. */
+void process_hold(struct process *p, uint32_t slot, int fd);
 
 /* --- log (log.c) -------------------------------------------------------------------------------------------- */
 

@@ -125,6 +125,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     ...deviceOperations(spec, devices.trees, root),
     ...maskOperations(spec, slots, root, masks.none),
     ...workingDirectory(spec, root),
+    ...lingerOperations(slots),
     { op: 'pivot', root },
     ...(spec.root.readonly === true
       ? [
@@ -184,6 +185,15 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     );
   }
   return { kind: 'container', name: context.id, operations };
+}
+
+/** Taking the mounts down waits for the kernel's readers: it happens after everybody knows that the container has ended. */
+function lingerOperations(slots: Slots): Operation[] {
+  const mounts = slots.take();
+  return [
+    { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: mounts },
+    { op: 'linger', source: mounts },
+  ];
 }
 
 /** What the shim does before there is a child. */

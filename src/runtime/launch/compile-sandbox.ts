@@ -88,50 +88,49 @@ export function compileSandbox(context: SandboxContext): LaunchPlan[] {
       { op: 'open', path: context.staging, open: O.PATH | O.DIRECTORY, out: staging },
     );
   }
-  // v1 groups are joined by the shim's child before it is somebody else; its user namespace comes with the clone.
   const joins = context.sharedPid
     ? context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 }))
     : [];
-  if (userNamespace && joins.length > 0) {
-    operations.push({ op: 'clone', flags: 0, cgroup, uidMap: '', gidMap: '' }, ...joins, {
+  const asHost = hostOperations(context, slots);
+  // What needs the host's rights, or a mount namespace, is done by a child of its own.
+  const apart = userNamespace || !context.features.cloneDetached;
+  if (userNamespace) {
+    // v1 groups are joined before the child is somebody else; its user namespace comes with the clone.
+    const flags = joins.length > 0 ? kinds | CLONE.PARENT : kinds;
+    if (joins.length > 0)
+      operations.push({ op: 'clone', flags: 0, cgroup, uidMap: '', gidMap: '' }, ...joins);
+    operations.push({
       op: 'clone',
-      flags: kinds | CLONE.PARENT,
-      cgroup: -1,
+      flags,
+      cgroup: joins.length > 0 ? -1 : cgroup,
       uidMap: idMapText(context.uidMap),
       gidMap: idMapText(context.gidMap),
     });
-  } else {
     operations.push(
-      {
-        op: 'clone',
-        flags: kinds,
-        cgroup,
-        uidMap: idMapText(context.uidMap),
-        gidMap: idMapText(context.gidMap),
-      },
-      ...joins,
+      { op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 },
+      ...podOperations(context, kinds, slots),
     );
+  } else {
+    // Without a user namespace the shim makes them itself, and goes back to its own.
+    operations.push(
+      { op: 'unshare', kinds: kinds & ~CLONE.NEWPID },
+      ...podOperations(context, kinds & ~CLONE.NEWPID, slots),
+    );
+    if (!apart) operations.push(...asHost);
+    if (context.sharedPid) {
+      operations.push({ op: 'clone', flags: CLONE.NEWPID, cgroup, uidMap: '', gidMap: '' }, ...joins);
+      if (context.oomScoreAdj !== undefined) {
+        operations.push({ op: 'oom-score', value: context.oomScoreAdj, flags: FLAGS.TOLERATE_DENIED });
+      }
+      operations.push(...holdOperations(CLONE.NEWPID, slots));
+    }
   }
-  if (context.sharedPid && context.oomScoreAdj !== undefined && !userNamespace) {
-    operations.push({ op: 'oom-score', value: context.oomScoreAdj, flags: FLAGS.TOLERATE_DENIED });
-  }
-  if (userNamespace) operations.push({ op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 });
-  if (context.uts) operations.push({ op: 'hostname', name: context.hostname });
-  if (context.network) operations.push({ op: 'loopback-up' });
-  for (const [name, kind] of HOLD_KINDS) {
-    if ((kinds & kind) === 0) continue;
-    const slot = slots.take();
-    operations.push({ op: 'open', path: `/proc/self/ns/${name}`, open: O.RDONLY, out: slot });
-    operations.push({ op: 'hold', source: slot, pod: POD_SLOTS[name] });
-  }
-  const asHost = hostOperations(context, slots);
-  if (!userNamespace) operations.push(...asHost);
   operations.push(
     ...(context.sharedPid ? pauseOperations(slots, program, staging) : [{ op: 'finish' } as const]),
   );
 
   const plans: LaunchPlan[] = [{ kind: 'sandbox', name: context.id, operations }];
-  if (userNamespace && asHost.length > 0) {
+  if (apart && asHost.length > 0) {
     plans.push({
       kind: 'sandbox',
       name: `${context.id.slice(0, 64)}-setup`,
@@ -146,6 +145,24 @@ export function compileSandbox(context: SandboxContext): LaunchPlan[] {
     });
   }
   return plans;
+}
+
+/** Name, loopback, and the descriptors that keep the namespaces. */
+function podOperations(context: SandboxContext, kinds: number, slots: Slots): Operation[] {
+  const operations: Operation[] = [];
+  if (context.uts) operations.push({ op: 'hostname', name: context.hostname });
+  if (context.network) operations.push({ op: 'loopback-up' });
+  return [...operations, ...holdOperations(kinds, slots)];
+}
+
+function holdOperations(kinds: number, slots: Slots): Operation[] {
+  return HOLD_KINDS.filter(([, kind]) => (kinds & kind) !== 0).flatMap(([name]) => {
+    const slot = slots.take();
+    return [
+      { op: 'open', path: `/proc/self/ns/${name}`, open: O.RDONLY, out: slot } as const,
+      { op: 'hold', source: slot, pod: POD_SLOTS[name] } as const,
+    ];
+  });
 }
 
 /** Sysctls and shared memory: with the host's rights, inside the pod's namespaces. */

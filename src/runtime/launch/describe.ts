@@ -106,6 +106,8 @@ function describe(operation: Operation, names: Names): string {
       return `unshare ${bits(operation.kinds, NAMESPACES)}`;
     case 'hold':
       return `hand ${names.of(operation.source)} to the shim`;
+    case 'linger':
+      return `keep ${names.of(operation.source)} until the exit was reported`;
     case 'session-keyring':
       return `new session keyring ${operation.name}`;
     case 'death-signal':
