@@ -38,7 +38,7 @@ export interface KubeletSettings {
   /** Name servers of the cluster; without one `ClusterFirst` means `Default`. */
   readonly clusterDns: readonly string[];
   readonly clusterDomain: string;
-  /** RuntimeDefault in place of Unconfined for containers that name no seccomp profile. */
+  /** RuntimeDefault in place of Unconfined for containers that name no seccomp profile; upstream leaves it off by default. */
   readonly seccompDefault: boolean;
   /** Sysctls beyond the safe ones, exact or with a `*` at the end. */
   readonly allowedUnsafeSysctls: readonly string[];
@@ -54,7 +54,7 @@ export interface KubeletSettings {
 export const defaultSettings: KubeletSettings = {
   clusterDns: [],
   clusterDomain: 'cluster.local',
-  seccompDefault: false,
+  seccompDefault: true,
   allowedUnsafeSysctls: [],
   cpuCfsQuota: true,
   cpuCfsPeriod: 100_000,

@@ -262,7 +262,8 @@ function randomSuffix(): string {
   return Array.from({ length: 5 }, letter).join('');
 }
 
-function manifestError(source: string, problems: readonly ManifestProblem[]): NodeletError {
+function manifestError(source: string, found: readonly ManifestProblem[]): NodeletError {
+  const problems = found.toSorted((a, b) => a.document - b.document || (a.line ?? 0) - (b.line ?? 0));
   const code = problems.every((problem) => problem.unsupported) ? 'UNSUPPORTED_MANIFEST' : 'INVALID_MANIFEST';
   const lines = problems.map(describeProblem);
   const message =

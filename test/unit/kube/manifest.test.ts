@@ -223,14 +223,14 @@ describe('a bad manifest', () => {
       container: 'ports: [{containerPort: "80"}]\ncommand: sh',
     });
     const found = await problemsOf(text);
-    expect(found.map((problem) => [problem.line, problem.message]).sort()).toEqual([
+    expect(found.map((problem) => [problem.line, problem.message])).toEqual([
+      [6, 'spec.hostname: Invalid value: 5: must be a string, found an integer'],
+      [7, 'spec.restartpolicy: unknown field: did you mean "restartPolicy"?'],
       [
         11,
         'spec.containers[0].ports[0].containerPort: Invalid value: "80": must be an integer, found a string',
       ],
       [12, 'spec.containers[0].command: Invalid value: "sh": must be a list, found a string'],
-      [6, 'spec.hostname: Invalid value: 5: must be a string, found an integer'],
-      [7, 'spec.restartpolicy: unknown field: did you mean "restartPolicy"?'],
     ]);
     await expect(parse(text)).rejects.toThrow('cannot use "pod.yaml": 4 problems\n  document 1, line');
   });
