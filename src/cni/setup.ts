@@ -129,7 +129,11 @@ function bridgeStages(
     found.bridge.nfCallIp6tables !== options.nfCallIp6tables;
   const newMtu = config.mtu !== undefined && found.mtu !== config.mtu ? { mtu: config.mtu } : {};
   if (!wrong && newMtu.mtu === undefined) return [];
-  const requests = [setLink(found, { ...newMtu, ...(wrong ? { bridge: options } : {}) })];
+  const requests = [
+    // The kernel takes a forward delay of 0 with STP off only, and looks at the delay first.
+    ...(found.bridge?.stp === false ? [] : [setLink(found, { bridge: { stp: false } })]),
+    setLink(found, { ...newMtu, ...(wrong ? { bridge: options } : {}) }),
+  ];
   return [{ kind: 'links', name: 'bridge', where: 'host', requests: () => requests }];
 }
 
