@@ -17,6 +17,7 @@ import { checkSharedMounts } from './mount-sources.ts';
 import { type ContainerRecord, RECORD_VERSION } from './records.ts';
 import { specOf } from './spec-of.ts';
 import { checkSandbox } from './state.ts';
+import { stopSignalOf } from './stop-signal.ts';
 import { resolveUser } from './users.ts';
 
 function checkConfig(config: LocalContainerConfig): void {
@@ -34,22 +35,6 @@ function checkConfig(config: LocalContainerConfig): void {
       `config.logPath ${JSON.stringify(log)} leads out of the pod's log directory`,
     );
   }
-}
-
-/** The request's, else the image's, else SIGTERM. */
-function stopSignalOf(config: LocalContainerConfig, image: ImageRecord): string {
-  if (config.stopSignal !== undefined && config.stopSignal !== Signal.RUNTIME_DEFAULT) {
-    for (const [name, value] of Object.entries(Signal)) if (value === config.stopSignal) return name;
-  }
-  const text = image.config.config?.StopSignal ?? '';
-  if (text === '') return DEFAULT_STOP_SIGNAL;
-  const number = signalNumber(text);
-  if (number === undefined)
-    throw new NodeletError(
-      'INVALID_STOP_SIGNAL',
-      `STOPSIGNAL ${JSON.stringify(text)} of image "${image.id}" is no signal`,
-    );
-  return signalName(number);
 }
 
 export async function createContainer(

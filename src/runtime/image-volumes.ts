@@ -14,7 +14,11 @@ export function imageVolumes(config: LocalContainerConfig, image: ImageRecord): 
     .sort();
 }
 
-export function volumeDirectory(context: RuntimeContext, containerId: string, index?: number): string {
+export function volumeDirectory(
+  context: Pick<RuntimeContext, 'paths'>,
+  containerId: string,
+  index?: number,
+): string {
   const base = join(context.paths.root, 'volumes', containerId);
   return index === undefined ? base : join(base, String(index));
 }

@@ -6,6 +6,14 @@ export type { LaunchPlan } from './launch/encode.ts';
 export { OPERATIONS, type Operation } from './launch/protocol.gen.ts';
 export type { OciSpec } from './launch/spec.ts';
 export type { Container as RuntimeContainer, Sandbox as RuntimeSandbox } from './model.ts';
+export {
+  type PlannedImage,
+  type PlannedLaunch,
+  type PlanPodInput,
+  type PlanPodOptions,
+  type PodLaunchPlan,
+  planPodLaunch,
+} from './plan-pod.ts';
 export { Runtime, type RuntimeOptions } from './runtime.ts';
 export { LaunchError } from './shim/client.ts';
 export { VERSION } from './version.ts';

@@ -77,7 +77,6 @@ export class RecordStore {
   /** `<state>/sandboxes` */
   constructor(root: string) {
     this.#root = root;
-    mkdirSync(root, { recursive: true, mode: 0o700 });
   }
 
   sandboxDirectory(id: string): string {

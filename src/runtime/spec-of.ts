@@ -18,7 +18,10 @@ export function pidMode(container: Container): Mode {
   return container.record.config.linux?.securityContext?.namespaceOptions?.pid ?? NamespaceMode.POD;
 }
 
-export function specOf(context: RuntimeContext, container: Container, image: ImageRecord): OciSpec {
+/** What a specification depends on. */
+type SpecContext = Pick<RuntimeContext, 'paths' | 'host' | 'cgroups' | 'store' | 'model'>;
+
+export function specOf(context: SpecContext, container: Container, image: ImageRecord): OciSpec {
   const { sandbox, record } = container;
   const { config } = record;
   const security = config.linux?.securityContext ?? {};
@@ -54,7 +57,7 @@ export function specOf(context: RuntimeContext, container: Container, image: Ima
 
 /** The plan of a start. The device program travels with it as its first descriptor. */
 export function planOf(
-  context: RuntimeContext,
+  context: SpecContext & Pick<RuntimeContext, 'seccomp'>,
   container: Container,
   spec: OciSpec,
   snapshot: Snapshot,
