@@ -9,6 +9,7 @@ const VERSION = 1;
 export interface PodRecord {
   readonly startTime: number;
   readonly desired: Desired;
+  readonly endingAt?: number;
   readonly terminal?: Terminal;
   /** Of running containers by id: so that a restart flips no ready container to unready. */
   readonly probes?: Readonly<Record<string, ProbeResults>>;
@@ -53,6 +54,7 @@ export function recordOf(
   return {
     startTime: memory.startTime,
     desired,
+    ...(memory.endingAt === undefined ? {} : { endingAt: memory.endingAt }),
     ...(memory.terminal === undefined ? {} : { terminal: memory.terminal }),
     ...(probes.size === 0 ? {} : { probes: Object.fromEntries(probes) }),
   };

@@ -61,6 +61,8 @@ export class PodWorker {
   #timer: NodeJS.Timeout | undefined;
   #wake: (() => void) | undefined;
   #due = true;
+  /** How many actions have ended. */
+  #done = 0;
   #gone = false;
 
   /** Takes up what the record of an earlier agent says of the pod. */
@@ -75,8 +77,11 @@ export class PodWorker {
     this.#record = new RecordFile(context.paths, pod.metadata.uid);
     const record = this.#record.read();
     this.#desired = desired.kind === 'run' ? (record?.desired ?? desired) : desired;
-    const memory = newPodMemory(record?.startTime ?? context.now());
-    this.#memory = record?.terminal === undefined ? memory : { ...memory, terminal: record.terminal };
+    this.#memory = {
+      ...newPodMemory(record?.startTime ?? context.now()),
+      ...(record?.endingAt === undefined ? {} : { endingAt: record.endingAt }),
+      ...(record?.terminal === undefined ? {} : { terminal: record.terminal }),
+    };
     this.#prober = new PodProber(context, new Map(Object.entries(record?.probes ?? {})), () => this.wake());
   }
 
@@ -163,8 +168,13 @@ export class PodWorker {
   }
 
   async #turn(): Promise<void> {
-    this.#observed = await this.#observer.observe();
-    if (this.#closed.signal.aborted) return;
+    let done: number;
+    do {
+      done = this.#done;
+      this.#observed = await this.#observer.observe();
+      if (this.#closed.signal.aborted) return;
+      // What an action that ended meanwhile has done may be missing in what was read: it would be done once more.
+    } while (done !== this.#done);
     const decision = this.#decide();
     // Probes that begin now change what is known of readiness: the status is to say so at once.
     const probed = this.#probe(decision);
@@ -250,6 +260,7 @@ export class PodWorker {
       // A kill that was shortened has been replaced: its end says nothing.
       if (this.#running.get(slot) !== running) return;
       this.#running.delete(slot);
+      this.#done += 1;
       if (outcome !== undefined) {
         const { retry } = this.#options;
         this.#memory = remember(this.#memory, action, outcome, retry, this.#context.now());

@@ -62,7 +62,9 @@ export function decide(input: DecideInput): Decision {
     (deadline !== undefined && deadline <= now ? DEADLINE : undefined);
   const work = planContainers(pod, observed, input.probes);
   const plan = new Plan(input);
-  const ending = desired.kind !== 'run' || terminal !== undefined || ends(input, work);
+  // Once it ends it is not taken up again: what is stopped last would seem to be missing.
+  const ending =
+    desired.kind !== 'run' || terminal !== undefined || memory.endingAt !== undefined || ends(input, work);
   if (!ending) plan.sync(work);
   else plan.end();
   const ended = ending && !plan.pending;

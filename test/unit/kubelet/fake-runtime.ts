@@ -249,10 +249,13 @@ export class FakeRuntime implements LocalRuntime {
     const { stops = 0, stopCode = 143 } = this.#program(container);
     clearTimeout(container.timer);
     const obeys = stops <= timeout * 1000;
-    container.timer = setTimeout(
-      () => this.exit(container, obeys ? stopCode : 137, 'Error'),
-      Math.min(stops, timeout * 1000),
-    );
+    const end = () => this.exit(container, obeys ? stopCode : 137, 'Error');
+    const delay = Math.min(stops, timeout * 1000);
+    if (delay === 0) {
+      end();
+      return {};
+    }
+    container.timer = setTimeout(end, delay);
     await new Promise<void>((resolve) => {
       container.waiters.push(resolve);
       signal?.addEventListener('abort', () => resolve(), { once: true });
