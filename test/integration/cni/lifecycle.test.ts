@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BridgeNetwork } from '../../../src/cni/index.ts';
 import { Rtnetlink } from '../../../src/linux/netlink/index.ts';
-import { TestNetns } from '../netlink/netns.ts';
+import type { TestNetns } from '../netlink/netns.ts';
 import { World } from './world.ts';
 
 let world: World;
