@@ -13,7 +13,9 @@ import {
 } from '../base/index.ts';
 import {
   applyInBackground,
+  Conntrack,
   deleteLink,
+  type Flow,
   type Link,
   type LinkRef,
   Rtnetlink,
@@ -30,6 +32,7 @@ import {
   resolveConfig,
 } from './config.ts';
 import { badPodNamespace, hostPortInUse, linkNameTaken, linkNotReady, networkInUse } from './errors.ts';
+import { staleAfterAdd, staleAfterRemove } from './flows.ts';
 import { findPortConflict, portElements, type SetElements } from './host-ports.ts';
 import { HostLocal, type PodAddress } from './ipam/host-local.ts';
 import { AddressStore } from './ipam/store.ts';
@@ -111,6 +114,8 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     try {
       const attached = await this.#exclusive(() => this.#attach(attachment, netnsFd, undo));
       await this.#untilReady(id, netnsFd, attached);
+      if (attachment.portMappings.some(({ protocol }) => protocol === 'udp'))
+        this.#forgetOldFlows(attachment, attached);
       return attached.result;
     } catch (error) {
       await this.#exclusive(async () => await undo.run());
@@ -124,8 +129,9 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     const { id } = attachment;
     checkId(id);
     const link = await this.#exclusive(() => {
-      this.#deletePortsOf(id);
+      const hadPorts = this.#deletePortsOf(id);
       failpoint('network:remove-after-rules');
+      if (hadPorts) this.#forgetFlowsTo(new Set(this.#store.addressesOf(id, POD_LINK)));
       return this.#linkOf(id);
     });
     // Not under the lock: it takes long, and the address stays taken until the link is gone.
@@ -262,7 +268,9 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       for (const stage of attachStages(input)) this.#run(stage, sides);
     }
     if (ports.size > 0) {
-      undo.push('delete host ports', () => this.#deletePortsOf(id));
+      undo.push('delete host ports', () => {
+        this.#deletePortsOf(id);
+      });
       this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, this.#hostSide());
     }
     return {
@@ -311,8 +319,11 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     return false;
   }
 
-  #deletePortsOf(id: string): void {
-    this.#deleteElements(elementsOfOwners(this.#portElements(), (owner) => owner === id));
+  /** True where there were any. */
+  #deletePortsOf(id: string): boolean {
+    const mine = elementsOfOwners(this.#portElements(), (owner) => owner === id);
+    this.#deleteElements(mine);
+    return mine.length > 0;
   }
 
   /** The host's end of a pod's pair; undefined where there is none of this pod. */
@@ -375,7 +386,31 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     failpoint(`network:after-${stage.name}`);
   }
 
+  /** After the rules are gone, so that no packet makes the same connection again. */
+  #forgetFlowsTo(addresses: ReadonlySet<string>): void {
+    this.#forgetFlows((flows) => staleAfterRemove(flows, addresses));
+  }
+
   // ---- no lock ----
+
+  /** After the rules are in. */
+  #forgetOldFlows({ portMappings }: NetworkAttachment, { addresses }: Attached): void {
+    const own = new Set(addresses.map(({ address }) => address));
+    const host = new Set(this.#rt.addresses().map(({ address }) => address.replace(/\/\d+$/, '')));
+    this.#forgetFlows((flows) => staleAfterAdd(flows, portMappings, own, host));
+  }
+
+  /** A kernel without conntrack's netlink part has rules all the same: their clients wait for the time-out. */
+  #forgetFlows(choose: (flows: readonly Flow[]) => readonly Flow[]): void {
+    try {
+      using conntrack = new Conntrack(this.config.hostNetnsFd);
+      for (const { family } of this.#subnets()) {
+        for (const flow of choose(conntrack.list(family))) conntrack.delete(flow);
+      }
+    } catch (error) {
+      this.#log.warn({ err: error, network: this.name }, 'cannot forget old connections of a host port');
+    }
+  }
 
   /**
    * Waits until frames pass and both ends answer their neighbours. The kernel does the rest of what was asked of it

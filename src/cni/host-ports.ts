@@ -34,7 +34,13 @@ function scopesOf(mapping: PortMapping): Scope[] {
       `cannot map host port ${mapping.hostPort}: hostIP ${JSON.stringify(mapping.hostIP)} is no IP address`,
     );
   const family = bytes.length === 4 ? 4 : 6;
-  return [{ family, address: bytes.every((byte) => byte === 0) ? undefined : formatIpBytes(bytes) }];
+  return [{ family, address: canonicalHostIp(mapping.hostIP) }];
+}
+
+/** The address of a `hostIP` in canonical form; undefined for all addresses, or for what is no address. */
+export function canonicalHostIp(hostIP: string): string | undefined {
+  const bytes = ipBytes(hostIP);
+  return bytes === undefined || bytes.every((byte) => byte === 0) ? undefined : formatIpBytes(bytes);
 }
 
 /** Addresses that only the host itself reaches: no rule can serve them, `LocalhostPortProxy` does. */

@@ -1,5 +1,6 @@
 /** Netlink and rtnetlink: links, addresses, routes and neighbours without the `ip` program. */
 export * from './address.ts';
+export { Conntrack, describeFlow, type Flow, type FlowTuple } from './conntrack.ts';
 export * as netlinkConstants from './constants.ts';
 export {
   type Acknowledgement,

@@ -154,6 +154,41 @@ describe('host ports', () => {
     expect(await world.tcp(b.ns, '192.0.2.2', 80)).toBe('192.0.2.1');
   });
 
+  it('of UDP reach the next pod of the same port, from the same client port, at once', async () => {
+    const network = world.network();
+    const mapping = { hostPort: 5353, containerPort: 53, protocol: 'udp' as const };
+    // The client speaks before there is a rule, to a pod, to nobody, and to the next pod.
+    await world.serveUdp(world.host, 5353, '192.0.2.1');
+    const ask = async (): Promise<string> =>
+      await world.udp(world.outside, '192.0.2.1', 5353, { sourcePort: 4000, timeout: 500 });
+    expect(await ask()).toBe('192.0.2.2');
+    const answers: string[] = [];
+    for (const name of ['first', 'second']) {
+      const pod = await world.pod(network, [mapping]);
+      const server = await world.serveUdp(pod.ns, 53);
+      server.on('message', () => answers.push(name));
+      expect(await ask()).toBe('192.0.2.2');
+      await network.remove(pod.attachment);
+      expect(world.host.run('conntrack', '-L', '-p', 'udp')).not.toContain(pod.ipv4);
+    }
+    expect(answers).toEqual(['first', 'second']);
+  });
+
+  it('leave connections alone that go elsewhere', async () => {
+    const network = world.network();
+    await world.serveUdp(world.outside, 5353);
+    const client = await world.pod(network);
+    expect(await world.udp(client.ns, '192.0.2.2', 5353, { sourcePort: 4000 })).toBe('192.0.2.1');
+    const before = world.host
+      .run('conntrack', '-L', '-p', 'udp', '--orig-src', client.ipv4)
+      .match(/dport=5353/g)?.length;
+    await world.pod(network, [{ hostPort: 5353, containerPort: 53, protocol: 'udp' }]);
+    expect(
+      world.host.run('conntrack', '-L', '-p', 'udp', '--orig-src', client.ipv4).match(/dport=5353/g)?.length,
+    ).toBe(before);
+    expect(before).toBe(1);
+  });
+
   it('are gone with the pod', async () => {
     const network = world.network();
     const a = await world.pod(network, [{}]);
