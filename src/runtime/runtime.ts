@@ -10,6 +10,7 @@ import type { PodNetwork } from '../cni/index.ts';
 import * as cri from '../cri/index.ts';
 import type { ImageSource } from '../image/index.ts';
 import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
+import type { CgroupStats } from '../linux/cgroups/index.ts';
 import type { Fd } from '../linux/fd.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
@@ -295,6 +296,12 @@ export class Runtime implements cri.LocalRuntime {
         }),
     );
     return { stats: await Promise.all(chosen.map((one) => containerStats(this.#context, one))) };
+  }
+
+  /** All that the container's cgroup says, for those who show more than CRI carries. */
+  cgroupStats(containerId: string): CgroupStats {
+    const { record, sandbox } = this.#context.model.container(containerId);
+    return this.#context.cgroups.stats(this.#context.cgroups.path(sandbox.record.config.linux?.cgroupParent ?? '', record.id));
   }
 
   async podSandboxStats(request: cri.PodSandboxStatsRequest): Promise<cri.PodSandboxStatsResponse> {

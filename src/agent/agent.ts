@@ -1,0 +1,230 @@
+/**
+ * The composition root: configuration in, a running node out. Start-up is recovery; ending lets go of the pods, which run
+ * on, unless they are removed first.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { describeError, Emitter, type Log, NodeletError } from '../base/index.ts';
+import { BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
+import { CriImageService, type ImageService, openImages } from '../image/index.ts';
+import { type BoundPod, bindPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
+import {
+  Kubelet,
+  LinuxPodCgroups,
+  type NodeFacts,
+  probeNode,
+  StaticPodSource,
+  type StopOptions,
+  syncStaticPods,
+} from '../kubelet/index.ts';
+import { type HostFacts, probeHost, Runtime } from '../runtime/index.ts';
+import type { AgentConfig } from './config.ts';
+import { HostPorts } from './host-ports.ts';
+import { AgentLock } from './lock.ts';
+import { PodStore } from './pod-store.ts';
+
+/** A pod that was taken in. */
+export interface Taken {
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+export class Agent {
+  readonly config: AgentConfig;
+  readonly log: Log;
+  readonly host: HostFacts;
+  readonly node: NodeFacts;
+  readonly images: ImageService;
+  readonly runtime: Runtime;
+  readonly kubelet: Kubelet;
+  readonly network: BridgeNetwork | undefined;
+  /** Fires when the last pod is gone. */
+  readonly empty = new Emitter<void>();
+  readonly #lock: AgentLock;
+  readonly #store: PodStore;
+  readonly #hostPorts: HostPorts;
+  #static: StaticPodSource | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(config: AgentConfig, log: Log, lock: AgentLock) {
+    this.config = config;
+    this.log = log;
+    this.#lock = lock;
+    this.host = probeHost();
+    for (const path of [config.kubeletRoot, config.podLogs]) mkdirSync(path, { recursive: true, mode: 0o755 });
+    const cgroups = new LinuxPodCgroups(config.cgroupRoot);
+    this.node = probeNode({
+      root: config.kubeletRoot,
+      cgroups,
+      name: config.nodeName,
+      maxPods: config.maxPods,
+      resolvConf: config.resolvConf,
+      ...(config.nodeIps.length > 0 ? { ips: config.nodeIps } : {}),
+    });
+    this.images = openImages({ root: config.root, log: log.child({ room: 'image' }), insecureRegistries: config.insecureRegistries });
+    this.network = networkOf(config, log.child({ room: 'network' }));
+    this.runtime = new Runtime(
+      { root: config.root, state: config.state, cgroupRoot: config.cgroupRoot, images: this.images, network: this.network, log: log.child({ room: 'runtime' }) },
+      this.host,
+    );
+    this.#store = new PodStore(config.state);
+    this.#hostPorts = new HostPorts(log.child({ room: 'network' }));
+    this.kubelet = new Kubelet({
+      runtime: this.runtime,
+      images: new CriImageService(this.images),
+      cgroups,
+      directories: {
+        root: config.kubeletRoot,
+        podLogs: config.podLogs,
+        ...(config.containerLogs === '' ? {} : { containerLogs: config.containerLogs }),
+      },
+      node: this.node,
+      settings: {
+        clusterDns: config.clusterDns,
+        clusterDomain: config.clusterDomain,
+        seccompDefault: config.seccompDefault,
+        allowedUnsafeSysctls: config.allowedUnsafeSysctls,
+        podPidsLimit: config.podPidsLimit,
+      },
+      log: log.child({ room: 'kubelet' }),
+    });
+  }
+
+  /** Takes the state directory, recovers, and runs. Throws AGENT_RUNNING, ROOT_REQUIRED and what the rooms throw. */
+  static async start(config: AgentConfig, log: Log): Promise<Agent> {
+    if (process.getuid?.() !== 0) {
+      throw new NodeletError('ROOT_REQUIRED', 'cannot run pods: root is needed to make namespaces, cgroups and mounts', {
+        hint: 'run it with sudo',
+      });
+    }
+    const lock = new AgentLock(config.state);
+    let agent: Agent | undefined;
+    try {
+      agent = new Agent(config, log, lock);
+      await agent.#start();
+      return agent;
+    } catch (error) {
+      if (agent === undefined) lock[Symbol.dispose]();
+      else await agent.close();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    await this.runtime.recover();
+    this.kubelet.onStatus((change) => this.#hostPorts.update(change));
+    this.kubelet.onRemoved((pod) => this.#removed(pod));
+    const given = this.#store.load();
+    for (const configMap of given.configMaps) this.kubelet.objects.putConfigMap(configMap);
+    for (const secret of given.secrets) this.kubelet.objects.putSecret(secret);
+    const known = [...given.pods];
+    if (this.config.podManifestPath !== '') known.push(...(await this.#startStatic(this.config.podManifestPath)));
+    await this.kubelet.start(known);
+  }
+
+  async #startStatic(path: string): Promise<readonly BoundPod[]> {
+    let before = { pods: [], configMaps: [], secrets: [] } as Awaited<ReturnType<StaticPodSource['load']>>;
+    const source = new StaticPodSource({
+      path,
+      nodeName: this.node.name,
+      log: this.log,
+      onChange: (after) => {
+        syncStaticPods(this.kubelet, before, after, this.log);
+        before = after;
+      },
+    });
+    before = await source.load();
+    for (const configMap of before.configMaps) this.kubelet.objects.putConfigMap(configMap);
+    for (const secret of before.secrets) this.kubelet.objects.putSecret(secret);
+    source.start();
+    this.#static = source;
+    return before.pods;
+  }
+
+  #removed(pod: BoundPod): void {
+    this.#hostPorts.remove(pod.metadata.uid);
+    this.#store.remove(pod.metadata.uid);
+    if (this.kubelet.list().length === 0) this.empty.emit();
+  }
+
+  /** Takes pods in and remembers them. Throws POD_EXISTS for a name that is taken: nothing of the manifest is taken then. */
+  createPods(manifests: Manifests): Taken[] {
+    for (const pod of manifests.pods) {
+      if (this.kubelet.getByName(podKey(pod)) !== undefined) {
+        throw new NodeletError('POD_EXISTS', `a pod "${podKey(pod)}" exists already`, {
+          hint: `remove it first: nodelet rm ${podKey(pod)}`,
+        });
+      }
+    }
+    for (const configMap of manifests.configMaps) this.kubelet.objects.putConfigMap(configMap);
+    for (const secret of manifests.secrets) this.kubelet.objects.putSecret(secret);
+    return manifests.pods.map((pod) => {
+      // A manifest's own UID is kept: it is how a pod is recognised after a restart.
+      const bound = bindPod(pod, { uid: pod.metadata.uid ?? randomUUID(), nodeName: this.node.name, now: new Date() });
+      this.#store.save(bound, manifests);
+      this.kubelet.add(bound);
+      const { uid, namespace, name } = bound.metadata;
+      return { uid, namespace, name };
+    });
+  }
+
+  /** By `name` (namespace default), `namespace/name` or UID. Throws POD_NOT_FOUND. */
+  findPod(text: string): Pod & { metadata: { uid: string; name: string; namespace: string } } {
+    const pod = this.kubelet.get(text) ?? this.kubelet.getByName(text.includes('/') ? text : `default/${text}`);
+    if (pod === undefined) {
+      const names = this.kubelet.list().map((one) => `${one.metadata?.namespace}/${one.metadata?.name}`);
+      throw new NodeletError('POD_NOT_FOUND', `cannot find pod ${JSON.stringify(text)}`, {
+        hint: names.length === 0 ? 'there is no pod' : `there are ${names.slice(0, 10).join(', ')}${names.length > 10 ? ' and more' : ''}`,
+      });
+    }
+    return pod as Pod & { metadata: { uid: string; name: string; namespace: string } };
+  }
+
+  stopPod(uid: string, options: StopOptions = {}): void {
+    this.kubelet.stop(uid, options);
+  }
+
+  async removePod(uid: string, options: StopOptions = {}): Promise<void> {
+    await this.kubelet.remove(uid, options);
+  }
+
+  /** Lets go of everything; pods run on. Twice is safe. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#static?.close();
+    const steps: readonly (readonly [string, () => void | Promise<void>])[] = [
+      ['kubelet', () => this.kubelet.close()],
+      ['host ports', () => this.#hostPorts.close()],
+      ['runtime', () => this.runtime.close()],
+      ['network', () => this.network?.close()],
+      ['images', () => this.images.close()],
+    ];
+    for (const [name, step] of steps) {
+      try {
+        await step();
+      } catch (error) {
+        this.log.warn({ error: describeError(error) }, `cannot close: ${name}`);
+      }
+    }
+    this.#lock[Symbol.dispose]();
+  }
+}
+
+function networkOf(config: AgentConfig, log: Log): BridgeNetwork | undefined {
+  if (config.network === 'host') return undefined;
+  return createBridgeNetwork(
+    {
+      name: config.bridge,
+      bridge: config.bridge,
+      dataDir: config.cniDataDir,
+      ...(config.defaultSubnets ? {} : { subnets: config.subnets }),
+      ...(config.mtu > 0 ? { mtu: config.mtu } : {}),
+    },
+    log,
+  );
+}
