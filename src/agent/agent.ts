@@ -52,7 +52,8 @@ export class Agent {
     this.log = log;
     this.#lock = lock;
     this.host = probeHost();
-    for (const path of [config.kubeletRoot, config.podLogs]) mkdirSync(path, { recursive: true, mode: 0o755 });
+    for (const path of [config.kubeletRoot, config.podLogs])
+      mkdirSync(path, { recursive: true, mode: 0o755 });
     const cgroups = new LinuxPodCgroups(config.cgroupRoot);
     this.node = probeNode({
       root: config.kubeletRoot,
@@ -62,10 +63,21 @@ export class Agent {
       resolvConf: config.resolvConf,
       ...(config.nodeIps.length > 0 ? { ips: config.nodeIps } : {}),
     });
-    this.images = openImages({ root: config.root, log: log.child({ room: 'image' }), insecureRegistries: config.insecureRegistries });
+    this.images = openImages({
+      root: config.root,
+      log: log.child({ room: 'image' }),
+      insecureRegistries: config.insecureRegistries,
+    });
     this.network = networkOf(config, log.child({ room: 'network' }));
     this.runtime = new Runtime(
-      { root: config.root, state: config.state, cgroupRoot: config.cgroupRoot, images: this.images, network: this.network, log: log.child({ room: 'runtime' }) },
+      {
+        root: config.root,
+        state: config.state,
+        cgroupRoot: config.cgroupRoot,
+        images: this.images,
+        network: this.network,
+        log: log.child({ room: 'runtime' }),
+      },
       this.host,
     );
     this.#store = new PodStore(config.state);
@@ -94,9 +106,13 @@ export class Agent {
   /** Takes the state directory, recovers, and runs. Throws AGENT_RUNNING, ROOT_REQUIRED and what the rooms throw. */
   static async start(config: AgentConfig, log: Log): Promise<Agent> {
     if (process.getuid?.() !== 0) {
-      throw new NodeletError('ROOT_REQUIRED', 'cannot run pods: root is needed to make namespaces, cgroups and mounts', {
-        hint: 'run it with sudo',
-      });
+      throw new NodeletError(
+        'ROOT_REQUIRED',
+        'cannot run pods: root is needed to make namespaces, cgroups and mounts',
+        {
+          hint: 'run it with sudo',
+        },
+      );
     }
     const lock = new AgentLock(config.state);
     let agent: Agent | undefined;
@@ -119,7 +135,8 @@ export class Agent {
     for (const configMap of given.configMaps) this.kubelet.objects.putConfigMap(configMap);
     for (const secret of given.secrets) this.kubelet.objects.putSecret(secret);
     const known = [...given.pods];
-    if (this.config.podManifestPath !== '') known.push(...(await this.#startStatic(this.config.podManifestPath)));
+    if (this.config.podManifestPath !== '')
+      known.push(...(await this.#startStatic(this.config.podManifestPath)));
     await this.kubelet.start(known);
   }
 
@@ -161,7 +178,11 @@ export class Agent {
     for (const secret of manifests.secrets) this.kubelet.objects.putSecret(secret);
     return manifests.pods.map((pod) => {
       // A manifest's own UID is kept: it is how a pod is recognised after a restart.
-      const bound = bindPod(pod, { uid: pod.metadata.uid ?? randomUUID(), nodeName: this.node.name, now: new Date() });
+      const bound = bindPod(pod, {
+        uid: pod.metadata.uid ?? randomUUID(),
+        nodeName: this.node.name,
+        now: new Date(),
+      });
       this.#store.save(bound, manifests);
       this.kubelet.add(bound);
       const { uid, namespace, name } = bound.metadata;
@@ -171,11 +192,15 @@ export class Agent {
 
   /** By `name` (namespace default), `namespace/name` or UID. Throws POD_NOT_FOUND. */
   findPod(text: string): Pod & { metadata: { uid: string; name: string; namespace: string } } {
-    const pod = this.kubelet.get(text) ?? this.kubelet.getByName(text.includes('/') ? text : `default/${text}`);
+    const pod =
+      this.kubelet.get(text) ?? this.kubelet.getByName(text.includes('/') ? text : `default/${text}`);
     if (pod === undefined) {
       const names = this.kubelet.list().map((one) => `${one.metadata?.namespace}/${one.metadata?.name}`);
       throw new NodeletError('POD_NOT_FOUND', `cannot find pod ${JSON.stringify(text)}`, {
-        hint: names.length === 0 ? 'there is no pod' : `there are ${names.slice(0, 10).join(', ')}${names.length > 10 ? ' and more' : ''}`,
+        hint:
+          names.length === 0
+            ? 'there is no pod'
+            : `there are ${names.slice(0, 10).join(', ')}${names.length > 10 ? ' and more' : ''}`,
       });
     }
     return pod as Pod & { metadata: { uid: string; name: string; namespace: string } };

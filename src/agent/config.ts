@@ -56,29 +56,48 @@ interface Setting {
   readonly check?: (value: never) => string | undefined;
 }
 
-const positive = (value: number): string | undefined => (Number.isInteger(value) && value >= 0 ? undefined : 'must be a whole number, 0 or more');
+const positive = (value: number): string | undefined =>
+  Number.isInteger(value) && value >= 0 ? undefined : 'must be a whole number, 0 or more';
 
 /** Every setting, by its name in the file; its flag is the same in kebab case. */
 export const SETTINGS = {
   root: { kind: 'path', doc: `images, snapshots and volumes (default ${DEFAULT_ROOT})` },
   state: { kind: 'path', doc: `records and sockets, gone after a reboot (default ${DEFAULT_STATE})` },
-  rootDir: { kind: 'path', doc: "the kubelet's directory: pods' volumes (default /var/lib/kubelet, or <root>/kubelet where root is set)" },
-  podLogsDir: { kind: 'path', doc: 'logs of pods (default /var/log/pods, or <root>/log/pods where root is set)' },
-  cgroupRoot: { kind: 'text', doc: `nodelet's own cgroup in every hierarchy (default ${DEFAULT_CGROUP_ROOT})` },
+  rootDir: {
+    kind: 'path',
+    doc: "the kubelet's directory: pods' volumes (default /var/lib/kubelet, or <root>/kubelet where root is set)",
+  },
+  podLogsDir: {
+    kind: 'path',
+    doc: 'logs of pods (default /var/log/pods, or <root>/log/pods where root is set)',
+  },
+  cgroupRoot: {
+    kind: 'text',
+    doc: `nodelet's own cgroup in every hierarchy (default ${DEFAULT_CGROUP_ROOT})`,
+  },
   podManifestPath: { kind: 'path', doc: 'directory of static pods' },
   hostnameOverride: { kind: 'text', doc: "the node's name (default: the host's)" },
   nodeIp: { kind: 'list', doc: "the node's addresses (default: those of the default route)" },
   network: { kind: 'text', doc: 'bridge, or host: pods may only use the network of the host' },
   bridge: { kind: 'text', doc: `name of the bridge (default ${DEFAULT_BRIDGE})` },
-  podCidr: { kind: 'list', doc: `subnets of pods, one of each family at most (default ${DEFAULT_SUBNETS.join(',')})` },
+  podCidr: {
+    kind: 'list',
+    doc: `subnets of pods, one of each family at most (default ${DEFAULT_SUBNETS.join(',')})`,
+  },
   mtu: { kind: 'number', doc: "of pods' links (default: as the host's default route)", check: positive },
-  cniDataDir: { kind: 'path', doc: `where addresses are kept (default ${DEFAULT_DATA_DIR}, or <root>/cni/networks where root is set)` },
+  cniDataDir: {
+    kind: 'path',
+    doc: `where addresses are kept (default ${DEFAULT_DATA_DIR}, or <root>/cni/networks where root is set)`,
+  },
   clusterDns: { kind: 'list', doc: 'name servers for dnsPolicy ClusterFirst' },
   clusterDomain: { kind: 'text', doc: 'default cluster.local' },
   resolvConf: { kind: 'path', doc: "the host's resolver configuration (default /etc/resolv.conf)" },
   maxPods: { kind: 'number', doc: 'default 110', check: positive },
   podMaxPids: { kind: 'number', doc: 'processes of a pod, 0 for no limit (default 0)', check: positive },
-  seccompDefault: { kind: 'boolean', doc: 'RuntimeDefault for containers that name no profile (default true)' },
+  seccompDefault: {
+    kind: 'boolean',
+    doc: 'RuntimeDefault for containers that name no profile (default true)',
+  },
   allowedUnsafeSysctls: { kind: 'list', doc: 'sysctls beyond the safe ones; a * at the end is allowed' },
   insecureRegistry: { kind: 'list', doc: 'registries to speak plain HTTP with; loopback always may' },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
@@ -88,7 +107,11 @@ export type SettingName = keyof typeof SETTINGS;
 export type SettingValues = Partial<Record<SettingName, unknown>>;
 
 function invalid(where: string, message: string, hint?: string): NodeletError {
-  return new NodeletError('INVALID_CONFIGURATION', `${where}: ${message}`, hint === undefined ? {} : { hint });
+  return new NodeletError(
+    'INVALID_CONFIGURATION',
+    `${where}: ${message}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 /** Checks one value's shape. Lists may be comma-separated texts, numbers and booleans their texts (flags). */
@@ -97,14 +120,17 @@ function convert(name: SettingName, value: unknown, where: string): unknown {
   const check = (SETTINGS[name] as Setting).check;
   switch (kind) {
     case 'path':
-      if (typeof value !== 'string' || value === '') throw invalid(where, `${JSON.stringify(value)} is no path`);
+      if (typeof value !== 'string' || value === '')
+        throw invalid(where, `${JSON.stringify(value)} is no path`);
       return resolve(value);
     case 'text':
-      if (typeof value !== 'string' || value === '') throw invalid(where, `${JSON.stringify(value)} is no text`);
+      if (typeof value !== 'string' || value === '')
+        throw invalid(where, `${JSON.stringify(value)} is no text`);
       return value;
     case 'list': {
       const list = typeof value === 'string' ? value.split(',') : value;
-      if (!Array.isArray(list) || list.some((item) => typeof item !== 'string')) throw invalid(where, `${JSON.stringify(value)} is no list of texts`);
+      if (!Array.isArray(list) || list.some((item) => typeof item !== 'string'))
+        throw invalid(where, `${JSON.stringify(value)} is no list of texts`);
       return list.map((item: string) => item.trim()).filter((item) => item !== '');
     }
     case 'number': {
@@ -129,23 +155,34 @@ export async function readConfigFile(path: string): Promise<SettingValues> {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new NodeletError('INVALID_CONFIGURATION', `cannot read the configuration ${JSON.stringify(path)}`, { cause: error });
+    throw new NodeletError('INVALID_CONFIGURATION', `cannot read the configuration ${JSON.stringify(path)}`, {
+      cause: error,
+    });
   }
   const { parse } = await import('yaml');
   let document: unknown;
   try {
     document = parse(text, { version: '1.1' });
   } catch (error) {
-    throw new NodeletError('INVALID_CONFIGURATION', `cannot read the configuration ${JSON.stringify(path)}: it is no YAML`, { cause: error });
+    throw new NodeletError(
+      'INVALID_CONFIGURATION',
+      `cannot read the configuration ${JSON.stringify(path)}: it is no YAML`,
+      { cause: error },
+    );
   }
-  if (typeof document !== 'object' || document === null || Array.isArray(document)) throw invalid(path, 'expected an object');
+  if (typeof document !== 'object' || document === null || Array.isArray(document))
+    throw invalid(path, 'expected an object');
   const { apiVersion, kind, ...fields } = document as Record<string, unknown>;
   if (apiVersion !== CONFIG_API_VERSION || kind !== CONFIG_KIND) {
-    throw invalid(path, `expected kind "${CONFIG_KIND}" of "${CONFIG_API_VERSION}", found ${JSON.stringify(kind)} of ${JSON.stringify(apiVersion)}`);
+    throw invalid(
+      path,
+      `expected kind "${CONFIG_KIND}" of "${CONFIG_API_VERSION}", found ${JSON.stringify(kind)} of ${JSON.stringify(apiVersion)}`,
+    );
   }
   const values: SettingValues = {};
   for (const [name, value] of Object.entries(fields)) {
-    if (!Object.hasOwn(SETTINGS, name)) throw invalid(path, `unknown field "${name}"`, `known are ${Object.keys(SETTINGS).join(', ')}`);
+    if (!Object.hasOwn(SETTINGS, name))
+      throw invalid(path, `unknown field "${name}"`, `known are ${Object.keys(SETTINGS).join(', ')}`);
     values[name as SettingName] = convert(name as SettingName, value, `${path}: ${name}`);
   }
   return values;
@@ -169,15 +206,20 @@ export function flagName(setting: string): string {
 /** Flags win over the file, the file over defaults. */
 export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig {
   const values = Object.assign({}, ...sources.toReversed()) as SettingValues;
-  const text = (name: SettingName, fallback: string): string => (values[name] as string | undefined) ?? fallback;
-  const list = (name: SettingName): readonly string[] => (values[name] as readonly string[] | undefined) ?? [];
-  const number = (name: SettingName, fallback: number): number => (values[name] as number | undefined) ?? fallback;
+  const text = (name: SettingName, fallback: string): string =>
+    (values[name] as string | undefined) ?? fallback;
+  const list = (name: SettingName): readonly string[] =>
+    (values[name] as readonly string[] | undefined) ?? [];
+  const number = (name: SettingName, fallback: number): number =>
+    (values[name] as number | undefined) ?? fallback;
   const root = text('root', DEFAULT_ROOT);
   const own = root !== DEFAULT_ROOT;
   const network = text('network', 'bridge');
-  if (network !== 'bridge' && network !== 'host') throw invalid('network', `${JSON.stringify(network)} is neither "bridge" nor "host"`);
+  if (network !== 'bridge' && network !== 'host')
+    throw invalid('network', `${JSON.stringify(network)} is neither "bridge" nor "host"`);
   const cgroupRoot = text('cgroupRoot', DEFAULT_CGROUP_ROOT);
-  if (!isAbsolute(cgroupRoot) || cgroupRoot === '/') throw invalid('cgroupRoot', `${JSON.stringify(cgroupRoot)} is no absolute path below "/"`);
+  if (!isAbsolute(cgroupRoot) || cgroupRoot === '/')
+    throw invalid('cgroupRoot', `${JSON.stringify(cgroupRoot)} is no absolute path below "/"`);
   const subnets = list('podCidr');
   return {
     root,
@@ -197,7 +239,12 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
     cniDataDir: text('cniDataDir', own ? join(root, 'cni', 'networks') : DEFAULT_DATA_DIR),
     clusterDns: list('clusterDns'),
     clusterDomain: text('clusterDomain', 'cluster.local'),
-    resolvConf: text('resolvConf', existsSync('/run/systemd/resolve/resolv.conf') ? '/run/systemd/resolve/resolv.conf' : '/etc/resolv.conf'),
+    resolvConf: text(
+      'resolvConf',
+      existsSync('/run/systemd/resolve/resolv.conf')
+        ? '/run/systemd/resolve/resolv.conf'
+        : '/etc/resolv.conf',
+    ),
     maxPods: number('maxPods', 110),
     podPidsLimit: number('podMaxPids', 0),
     seccompDefault: (values.seccompDefault as boolean | undefined) ?? true,

@@ -19,7 +19,10 @@ function mappingsOf({ pod }: PodStatusChange): PortMapping[] {
 }
 
 export class HostPorts {
-  readonly #open = new Map<string, { readonly key: string; readonly proxy: Promise<LocalhostPortProxy | undefined> }>();
+  readonly #open = new Map<
+    string,
+    { readonly key: string; readonly proxy: Promise<LocalhostPortProxy | undefined> }
+  >();
   readonly #log: Log;
 
   constructor(log: Log) {
@@ -38,10 +41,18 @@ export class HostPorts {
     if ((before?.key ?? '') === key) return;
     this.remove(uid);
     if (key === '') return;
-    const proxy = LocalhostPortProxy.listen({ mappings, podAddresses: addresses }, this.#log).catch((error: unknown) => {
-      this.#log.warn({ pod: `${change.pod.metadata.namespace}/${change.pod.metadata.name}`, error: describeError(error) }, 'host ports are not open on loopback addresses');
-      return undefined;
-    });
+    const proxy = LocalhostPortProxy.listen({ mappings, podAddresses: addresses }, this.#log).catch(
+      (error: unknown) => {
+        this.#log.warn(
+          {
+            pod: `${change.pod.metadata.namespace}/${change.pod.metadata.name}`,
+            error: describeError(error),
+          },
+          'host ports are not open on loopback addresses',
+        );
+        return undefined;
+      },
+    );
     this.#open.set(uid, { key, proxy });
   }
 

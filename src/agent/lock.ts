@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync, ftruncateSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { NodeletError } from '../base/index.ts';
 import { LOCK } from '../linux/constants.ts';
@@ -16,9 +16,13 @@ export class AgentLock implements Disposable {
     if (native().flock(this.#fd, LOCK.EX | LOCK.NB) < 0) {
       const pid = readFileSync(path, 'utf8').trim();
       closeSync(this.#fd);
-      throw new NodeletError('AGENT_RUNNING', `an agent runs already with the state directory "${state}"${pid === '' ? '' : ` (pid ${pid})`}`, {
-        hint: 'use it, or give this one its own --root, --state, --cgroup-root, --bridge and --pod-cidr',
-      });
+      throw new NodeletError(
+        'AGENT_RUNNING',
+        `an agent runs already with the state directory "${state}"${pid === '' ? '' : ` (pid ${pid})`}`,
+        {
+          hint: 'use it, or give this one its own --root, --state, --cgroup-root, --bridge and --pod-cidr',
+        },
+      );
     }
     ftruncateSync(this.#fd);
     writeSync(this.#fd, `${process.pid}\n`);

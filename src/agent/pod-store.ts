@@ -35,7 +35,8 @@ export class PodStore {
   /** Each pod keeps the objects that came with it: its manifest is whole by itself. */
   save(pod: BoundPod, objects: Pick<GivenPods, 'configMaps' | 'secrets'>): void {
     const { namespace } = pod.metadata;
-    const own = <T extends ConfigMap | Secret>(list: readonly T[]): T[] => list.filter((one) => (one.metadata?.namespace ?? 'default') === namespace);
+    const own = <T extends ConfigMap | Secret>(list: readonly T[]): T[] =>
+      list.filter((one) => (one.metadata?.namespace ?? 'default') === namespace);
     const stored: StoredPod = {
       version: 1,
       bootId: this.#bootId,

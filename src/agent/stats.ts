@@ -24,7 +24,8 @@ export async function statsRows(agent: Agent): Promise<StatsRow[]> {
       name: one.attributes?.metadata?.name ?? '',
       namespace: labels[LABEL.podNamespace] ?? '',
       pod: labels[LABEL.podName] ?? '',
-      cpuPercent: earlier === undefined || elapsed <= 0 ? undefined : ((nanos - earlier.nanos) / elapsed) * 100,
+      cpuPercent:
+        earlier === undefined || elapsed <= 0 ? undefined : ((nanos - earlier.nanos) / elapsed) * 100,
       cpuNanos: nanos,
       memoryBytes: one.memory?.workingSetBytes?.value ?? 0,
       memoryLimit: group?.memory?.limit ?? 0,

@@ -1,10 +1,18 @@
 /** The caller's side of the local API. */
-import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { hasCode, NodeletError } from '../../base/index.ts';
 import type { Event, Pod } from '../../kube/index.ts';
-import { fromBody } from './errors.ts';
-import type { ContainerRow, CreateRequest, CreateResponse, ErrorBody, StatsRow, TraceResponse, VersionResponse } from './types.ts';
 import type { PodExplanation } from '../explain/index.ts';
+import { fromBody } from './errors.ts';
+import type {
+  ContainerRow,
+  CreateRequest,
+  CreateResponse,
+  ErrorBody,
+  StatsRow,
+  TraceResponse,
+  VersionResponse,
+} from './types.ts';
 
 export interface PodChange {
   readonly type: 'MODIFIED' | 'DELETED';
@@ -20,7 +28,8 @@ type Query = Readonly<Record<string, string | number | boolean | undefined>>;
 
 function pathOf(path: string, query: Query = {}): string {
   const params = new URLSearchParams();
-  for (const [key, value] of Object.entries(query)) if (value !== undefined) params.append(key, String(value));
+  for (const [key, value] of Object.entries(query))
+    if (value !== undefined) params.append(key, String(value));
   const text = params.toString();
   return text === '' ? path : `${path}?${text}`;
 }
@@ -40,7 +49,10 @@ export class AgentClient {
         socketPath: this.socket,
         method,
         path,
-        headers: body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) },
+        headers:
+          body === undefined
+            ? {}
+            : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) },
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
       request.on('error', (error) => {
@@ -129,13 +141,28 @@ export class AgentClient {
   }
 
   /** Those so far (unless `from` is now) and those to come. */
-  watchEvents(options: { readonly uid?: string; readonly from?: 'start' | 'now' } = {}, signal?: AbortSignal): AsyncGenerator<Event, void> {
-    return this.#lines(pathOf('/nodelet/v1/events', { watch: 1, uid: options.uid, from: options.from }), signal);
+  watchEvents(
+    options: { readonly uid?: string; readonly from?: 'start' | 'now' } = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<Event, void> {
+    return this.#lines(
+      pathOf('/nodelet/v1/events', { watch: 1, uid: options.uid, from: options.from }),
+      signal,
+    );
   }
 
   /** Query as the kubelet's: follow, previous, tailLines, sinceSeconds, sinceTime, timestamps, limitBytes. */
-  async *logs(namespace: string, pod: string, container: string, query: Query = {}, signal?: AbortSignal): AsyncGenerator<Buffer, void> {
-    const path = pathOf(`/containerLogs/${encodeURIComponent(namespace)}/${encodeURIComponent(pod)}/${encodeURIComponent(container)}`, query);
+  async *logs(
+    namespace: string,
+    pod: string,
+    container: string,
+    query: Query = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<Buffer, void> {
+    const path = pathOf(
+      `/containerLogs/${encodeURIComponent(namespace)}/${encodeURIComponent(pod)}/${encodeURIComponent(container)}`,
+      query,
+    );
     const response = await this.#call('GET', path, signal === undefined ? {} : { signal });
     try {
       for await (const chunk of response as AsyncIterable<Buffer>) yield chunk;

@@ -41,7 +41,9 @@ export async function exec(socket: string, request: ExecRequest): Promise<number
     query.set('columns', String(size.columns));
   }
   const path = ['exec', request.namespace, request.pod, request.container].map(encodeURIComponent).join('/');
-  const ws = new WebSocket(`ws+unix:${socket}:/${path}?${query.toString()}`, EXEC_PROTOCOL, { perMessageDeflate: false });
+  const ws = new WebSocket(`ws+unix:${socket}:/${path}?${query.toString()}`, EXEC_PROTOCOL, {
+    perMessageDeflate: false,
+  });
   return await new Promise<number>((resolve, reject) => {
     let code: number | NodeletError | undefined;
     const cleanups: (() => void)[] = [];
@@ -52,7 +54,9 @@ export async function exec(socket: string, request: ExecRequest): Promise<number
         try {
           reject(fromBody(JSON.parse(Buffer.concat(chunks).toString('utf8')) as ErrorBody));
         } catch (error) {
-          reject(new NodeletError('AGENT_ANSWER', `the agent answered ${response.statusCode}`, { cause: error }));
+          reject(
+            new NodeletError('AGENT_ANSWER', `the agent answered ${response.statusCode}`, { cause: error }),
+          );
         }
       });
     });
@@ -66,7 +70,10 @@ export async function exec(socket: string, request: ExecRequest): Promise<number
     ws.on('close', () => {
       for (const cleanup of cleanups) cleanup();
       if (typeof code === 'number') resolve(code);
-      else reject(code ?? new NodeletError('EXEC_LOST', 'the connection to the agent has ended before the program'));
+      else
+        reject(
+          code ?? new NodeletError('EXEC_LOST', 'the connection to the agent has ended before the program'),
+        );
     });
   });
 }
@@ -109,7 +116,8 @@ function forward(ws: WebSocket, request: ExecRequest): (() => void)[] {
   }
   const resize = (): void => {
     const size = request.size?.();
-    if (size !== undefined) send(CHANNEL.resize, Buffer.from(JSON.stringify({ Width: size.columns, Height: size.rows })));
+    if (size !== undefined)
+      send(CHANNEL.resize, Buffer.from(JSON.stringify({ Width: size.columns, Height: size.rows })));
   };
   const off = request.onResize?.(resize);
   if (off !== undefined) cleanups.push(off);

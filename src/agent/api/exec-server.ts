@@ -28,21 +28,36 @@ interface ExecCall {
 function containerOf({ agent, params }: ExecCall): string {
   const pod = agent.findPod(`${params.namespace}/${params.pod}`);
   const containers = pod.spec?.containers ?? [];
-  const name = params.container === '-' ? (pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'] ?? containers[0]?.name) : params.container;
+  const name =
+    params.container === '-'
+      ? (pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'] ?? containers[0]?.name)
+      : params.container;
   const known = [...(pod.spec?.initContainers ?? []), ...containers].map((one) => one.name);
   if (name === undefined || !known.includes(name)) {
-    throw new NodeletError('CONTAINER_NOT_FOUND', `container ${JSON.stringify(params.container)} is not in pod "${params.namespace}/${params.pod}"`, {
-      hint: `there are ${known.join(', ')}`,
-    });
+    throw new NodeletError(
+      'CONTAINER_NOT_FOUND',
+      `container ${JSON.stringify(params.container)} is not in pod "${params.namespace}/${params.pod}"`,
+      {
+        hint: `there are ${known.join(', ')}`,
+      },
+    );
   }
   const observed = agent.kubelet.observed(pod.metadata.uid)?.containers.find((one) => one.name === name);
   if (observed?.state !== 'running') {
-    throw new NodeletError('INVALID_STATE', `container "${name}" of pod "${params.namespace}/${params.pod}" does not run (${observed?.state ?? 'not created'})`);
+    throw new NodeletError(
+      'INVALID_STATE',
+      `container "${name}" of pod "${params.namespace}/${params.pod}" does not run (${observed?.state ?? 'not created'})`,
+    );
   }
   return observed.id;
 }
 
-export async function serveExec(call: ExecCall, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+export async function serveExec(
+  call: ExecCall,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
   const query = call.url.searchParams;
   const flag = (name: string): boolean => ['true', '1'].includes(query.get(name) ?? '');
   const height = Number(query.get('rows') ?? 0);
@@ -68,7 +83,9 @@ function send(ws: WebSocket, channel: number, data: Uint8Array): Promise<void> {
       reject(new NodeletError('ABORTED', 'the client has gone'));
       return;
     }
-    ws.send(Buffer.concat([Buffer.from([channel]), data]), (error) => (error ? reject(toError(error)) : resolve()));
+    ws.send(Buffer.concat([Buffer.from([channel]), data]), (error) =>
+      error ? reject(toError(error)) : resolve(),
+    );
   });
 }
 
@@ -95,12 +112,20 @@ async function serve(session: ExecSession, ws: WebSocket): Promise<void> {
   ws.on('error', () => session.close());
   let status: object;
   try {
-    const outputs = Promise.all([pump(ws, CHANNEL.stdout, session.stdout), pump(ws, CHANNEL.stderr, session.stderr)]);
+    const outputs = Promise.all([
+      pump(ws, CHANNEL.stdout, session.stdout),
+      pump(ws, CHANNEL.stderr, session.stderr),
+    ]);
     // Output that cannot be delivered any more ends the program by the close above.
     const [code] = await Promise.all([session.exit, outputs.catch(() => [])]);
     status = exitStatus(code);
   } catch (error) {
-    status = { metadata: {}, status: 'Failure', reason: codeOf(error) ?? 'InternalError', message: describeError(error) };
+    status = {
+      metadata: {},
+      status: 'Failure',
+      reason: codeOf(error) ?? 'InternalError',
+      message: describeError(error),
+    };
   }
   await send(ws, CHANNEL.error, Buffer.from(JSON.stringify(status))).catch(() => {});
   ws.close(1000);

@@ -7,8 +7,8 @@ import type { LogRequest, StopOptions } from '../../kubelet/index.ts';
 import { VERSION } from '../../runtime/index.ts';
 import { explainPod } from '../explain/index.ts';
 import { containerRows } from '../rows.ts';
-import type { Call } from './server.ts';
 import { statsRows } from '../stats.ts';
+import type { Call } from './server.ts';
 import type { CreateRequest, CreateResponse, TraceResponse, VersionResponse } from './types.ts';
 
 export interface Route {
@@ -26,7 +26,11 @@ function endOptions(call: Call): StopOptions {
   const grace = call.url.searchParams.get('grace');
   if (grace === null) return {};
   const seconds = Number(grace);
-  if (!Number.isInteger(seconds) || seconds < 0) throw new NodeletError('INVALID_ARGUMENT', `grace ${JSON.stringify(grace)} is no whole number of seconds`);
+  if (!Number.isInteger(seconds) || seconds < 0)
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `grace ${JSON.stringify(grace)} is no whole number of seconds`,
+    );
   return { grace: seconds };
 }
 
@@ -54,7 +58,8 @@ function optionalNumber(call: Call, name: string): number | undefined {
   const text = call.url.searchParams.get(name);
   if (text === null) return undefined;
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new NodeletError('INVALID_ARGUMENT', `${name} ${JSON.stringify(text)} is no whole number`);
+  if (!Number.isInteger(value) || value < 0)
+    throw new NodeletError('INVALID_ARGUMENT', `${name} ${JSON.stringify(text)} is no whole number`);
   return value;
 }
 
@@ -209,7 +214,8 @@ export const ROUTES: readonly Route[] = [
       const query = call.url.searchParams;
       const uid = query.get('uid') ?? undefined;
       const events = call.agent.kubelet.events.list(uid);
-      if (query.get('watch') === null) return { apiVersion: 'v1', kind: 'EventList', metadata: {}, items: events };
+      if (query.get('watch') === null)
+        return { apiVersion: 'v1', kind: 'EventList', metadata: {}, items: events };
       const lines = new Lines(call.response);
       const write = (event: Event): void => {
         if (uid === undefined || event.involvedObject.uid === uid) lines.write(event);
@@ -245,7 +251,8 @@ export const ROUTES: readonly Route[] = [
     async run({ agent, params }) {
       const id = params.id ?? '';
       const container = agent.runtime.context.model.findContainer(id);
-      if (container !== undefined) return await agent.runtime.containerStatus({ containerId: container.id, verbose: true });
+      if (container !== undefined)
+        return await agent.runtime.containerStatus({ containerId: container.id, verbose: true });
       return await agent.runtime.podSandboxStatus({ podSandboxId: id, verbose: true });
     },
   },
@@ -267,7 +274,8 @@ export const ROUTES: readonly Route[] = [
 
 /** Until the pod's containers have ended. */
 async function untilEnded(call: Call, uid: string): Promise<void> {
-  const ended = (pod: Pod | undefined): boolean => pod === undefined || pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
+  const ended = (pod: Pod | undefined): boolean =>
+    pod === undefined || pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
   if (ended(call.agent.kubelet.get(uid))) return;
   await new Promise<void>((resolve) => {
     const finish = (): void => {

@@ -2,14 +2,14 @@
  * The local API: HTTP on a unix socket that only root may open. Paths are the kubelet's where it has them. Streams end with
  * their client; a client that does not read stops its own stream only.
  */
-import { rmSync, chmodSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { describeError, NodeletError } from '../../base/index.ts';
 import type { Agent } from '../agent.ts';
 import { socketPath } from '../config.ts';
 import { errorBody, statusOf } from './errors.ts';
-import { type Route, ROUTES } from './routes.ts';
+import { ROUTES, type Route } from './routes.ts';
 
 /** A manifest of 10 MiB in JSON, and then some. */
 const BODY_LIMIT = 32 * 1024 * 1024;
@@ -57,7 +57,10 @@ export class ApiServer {
     return server;
   }
 
-  #match(method: string, url: URL): { readonly route: Route; readonly params: Record<string, string> } | undefined {
+  #match(
+    method: string,
+    url: URL,
+  ): { readonly route: Route; readonly params: Record<string, string> } | undefined {
     for (const route of ROUTES) {
       if (route.method !== method) continue;
       const params = matchPath(route.path, url.pathname);
@@ -72,9 +75,17 @@ export class ApiServer {
     try {
       const url = new URL(request.url ?? '/', 'http://nodelet');
       const found = this.#match(request.method ?? 'GET', url);
-      if (found === undefined) throw new NodeletError('ROUTE_NOT_FOUND', `no such path: ${request.method} ${url.pathname}`);
+      if (found === undefined)
+        throw new NodeletError('ROUTE_NOT_FOUND', `no such path: ${request.method} ${url.pathname}`);
       const body = await readBody(request);
-      const result = await found.route.run({ agent: this.#agent, url, params: found.params, body, response, signal: gone.signal });
+      const result = await found.route.run({
+        agent: this.#agent,
+        url,
+        params: found.params,
+        body,
+        response,
+        signal: gone.signal,
+      });
       if (result !== undefined) sendJson(response, 200, result);
       else if (!response.writableEnded) response.end();
     } catch (error) {
@@ -95,7 +106,9 @@ export class ApiServer {
     } catch (error) {
       const text = JSON.stringify(errorBody(error));
       const status = statusOf(error);
-      socket.end(`HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`);
+      socket.end(
+        `HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+      );
       this.#agent.log.debug({ error: describeError(error) }, 'exec refused');
     }
   }
@@ -136,7 +149,8 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > BODY_LIMIT) throw new NodeletError('BODY_TOO_LARGE', `the request has more than ${BODY_LIMIT} bytes`);
+    if (size > BODY_LIMIT)
+      throw new NodeletError('BODY_TOO_LARGE', `the request has more than ${BODY_LIMIT} bytes`);
     chunks.push(chunk);
   }
   if (size === 0) return undefined;
@@ -149,6 +163,9 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {
   const text = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) });
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+  });
   response.end(text);
 }

@@ -1,6 +1,7 @@
 /** What the local API carries beside Kubernetes' own objects. All of it is JSON. */
-import type { ConfigMap, CheckedPod, Secret } from '../../kube/index.ts';
+
 import type { Span } from '../../base/index.ts';
+import type { CheckedPod, ConfigMap, Secret } from '../../kube/index.ts';
 
 /** POST /nodelet/v1/pods: checked objects (`parseManifests` made them). */
 export interface CreateRequest {

@@ -78,7 +78,10 @@ export interface PodExplanation {
   readonly cgroup: string;
   readonly podLimits: readonly ExplainedLimit[];
   /** The host's own, for comparison. */
-  readonly host: { readonly namespaces: readonly { readonly kind: string; readonly inode: number }[]; readonly capabilities: number };
+  readonly host: {
+    readonly namespaces: readonly { readonly kind: string; readonly inode: number }[];
+    readonly capabilities: number;
+  };
   readonly network: {
     readonly hostNetwork: boolean;
     /** The pod's end and the host's. */
