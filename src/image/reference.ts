@@ -102,10 +102,11 @@ export function storedName(reference: Reference): string {
 
 /** The short form that docker shows: `busybox:latest` for `docker.io/library/busybox:latest`. */
 export function familiarName(text: string): string {
-  const library = 'docker.io/library/';
-  if (text.startsWith(library)) {
-    const rest = text.slice(library.length);
-    if (!rest.split(/[:@]/, 1)[0]?.includes('/')) return rest;
-  }
-  return text.startsWith('docker.io/') ? text.slice('docker.io/'.length) : text;
+  if (!text.startsWith('docker.io/')) return text;
+  const short = text.slice('docker.io/'.length);
+  const [first = '', second] = short.split('/', 3);
+  if (first === 'library' && second !== undefined && !/^library\/[^/:@]*\//.test(short))
+    return short.slice('library/'.length);
+  // docker.io/a.b/c: without its host the first part would be taken for one
+  return /[.:]/.test(first) || first === 'localhost' ? text : short;
 }

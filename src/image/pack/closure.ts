@@ -260,7 +260,8 @@ class Collector {
       }
       const real = this.#trail(found.path);
       if (found.directory !== undefined && (moved || this.#configured.includes(found.directory))) {
-        if (!defaultDirectories(elf).includes(found.directory)) this.#libraryDirectories.add(found.directory);
+        if (!defaultDirectories(elf).includes(found.directory))
+          this.#libraryDirectories.add(posix.normalize(found.directory));
       }
       if (this.#programs.has(real)) continue;
       this.#programs.add(real);

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { createSecureContext, rootCertificates } from 'node:tls';
-import type { Agent } from 'undici';
+import type { Agent, request as sendRequest } from 'undici';
 import { NodeletError } from '../../base/index.ts';
 import { quote } from '../digest.ts';
 
@@ -50,7 +50,7 @@ export function isLoopback(host: string): boolean {
 
 export class Http {
   readonly #options: HttpOptions;
-  #agent: Promise<{ agent: Agent; request: typeof import('undici').request }> | undefined;
+  #agent: Promise<{ agent: Agent; request: typeof sendRequest }> | undefined;
 
   constructor(options: HttpOptions) {
     this.#options = options;
@@ -126,8 +126,9 @@ export class Http {
     return { status: response.statusCode, headers: response.headers, body: response.body, url: request.url };
   }
 
-  async #load(): Promise<{ agent: Agent; request: typeof import('undici').request }> {
-    const undici = await import('undici');
+  async #load(): Promise<{ agent: Agent; request: typeof sendRequest }> {
+    // CommonJS: the bundler puts everything under `default`, Node also beside it.
+    const undici = (await import('undici')).default;
     const agent = new undici.Agent({
       headersTimeout: this.#options.headersTimeout,
       bodyTimeout: this.#options.bodyTimeout,

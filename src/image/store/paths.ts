@@ -3,6 +3,8 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { replaceFileSync } from '../../base/index.ts';
 import { hexOf } from '../digest.ts';
+import { MEDIA } from '../media-types.ts';
+import { withLock } from './lock.ts';
 
 export class StorePaths {
   readonly images: string;
@@ -37,6 +39,14 @@ export class StorePaths {
     const marker = join(this.images, 'oci-layout');
     if (!existsSync(marker)) {
       replaceFileSync(marker, '{"imageLayoutVersion":"1.0.0"}\n', { durable: true, mode: 0o644 });
+    }
+    if (!existsSync(this.index)) {
+      const empty = JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] });
+      // Under the lock: another process may be writing its first image.
+      withLock(this.lock, () => {
+        if (!existsSync(this.index))
+          replaceFileSync(this.index, `${empty}\n`, { durable: true, mode: 0o644 });
+      });
     }
   }
 

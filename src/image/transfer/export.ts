@@ -7,7 +7,8 @@ import { constants, createReadStream, existsSync } from 'node:fs';
 import { chmod, copyFile, type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { abortReason, codeOf, messageOf, NodeletError } from '../../base/index.ts';
-import { quote } from '../digest.ts';
+import { quote, sha256 } from '../digest.ts';
+import type { Descriptor } from '../documents.ts';
 import { MEDIA } from '../media-types.ts';
 import { parseReference } from '../reference.ts';
 import type { BlobStore } from '../store/blobs.ts';
@@ -110,15 +111,55 @@ class TarOutput {
   }
 }
 
+const ociTypes: Readonly<Record<string, string>> = {
+  [MEDIA.dockerConfig]: MEDIA.ociConfig,
+  [MEDIA.dockerLayer]: MEDIA.ociLayer,
+  [MEDIA.dockerLayerGzip]: MEDIA.ociLayerGzip,
+  'application/vnd.docker.image.rootfs.diff.tar.zstd': MEDIA.ociLayerZstd,
+};
+
+/**
+ * The manifest of an image for an OCI layout. One in docker's schema 2 is rewritten with OCI's types, as skopeo does:
+ * many tools look at no others in a layout. Config and layers stay what they are.
+ */
+function ociManifest(
+  blobs: BlobStore,
+  content: ImageContent,
+): { readonly digest: string; readonly bytes: Buffer } {
+  const { manifest, manifestDigest } = content;
+  if (manifest.mediaType === MEDIA.ociManifest) {
+    const bytes = blobs.read(manifestDigest, sizeOf(blobs, manifestDigest));
+    if (bytes !== undefined) return { digest: manifestDigest, bytes };
+    throw new NodeletError('STORE_CORRUPT', `cannot export: blob ${manifestDigest} is damaged`, {
+      hint: 'pull the image again',
+    });
+  }
+  const convert = ({ mediaType, digest, size }: Descriptor): object => ({
+    mediaType: ociTypes[mediaType] ?? mediaType,
+    digest,
+    size,
+  });
+  const { config, layers } = manifest;
+  const document = {
+    schemaVersion: 2,
+    mediaType: MEDIA.ociManifest,
+    config: convert(config),
+    layers: layers.map(convert),
+  };
+  const bytes = Buffer.from(JSON.stringify(document));
+  return { digest: sha256(bytes), bytes };
+}
+
 /** index.json of an export: the manifests that are there, each under every name. */
 function layoutIndex(blobs: BlobStore, items: readonly ExportItem[]): Buffer {
   const manifests = items.flatMap(({ content, names }) => {
-    const { manifest, manifestDigest, config } = content;
+    const { config } = content;
+    const { digest, bytes } = ociManifest(blobs, content);
     const variant = config.variant === undefined ? {} : { variant: config.variant };
     const base = {
-      mediaType: manifest.mediaType,
-      digest: manifestDigest,
-      size: sizeOf(blobs, manifestDigest),
+      mediaType: MEDIA.ociManifest,
+      digest,
+      size: bytes.length,
       platform: { architecture: config.architecture, os: config.os, ...variant },
     };
     if (names.length === 0) return [base];
@@ -131,16 +172,18 @@ function layoutIndex(blobs: BlobStore, items: readonly ExportItem[]): Buffer {
   return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests }));
 }
 
-/** Every blob of the images once, documents first. */
-function blobsOf(items: readonly ExportItem[]): { digest: string; size: number | undefined }[] {
-  const found = new Map<string, number | undefined>();
-  for (const { content } of items) {
-    found.set(content.manifestDigest, undefined);
-    found.set(content.manifest.config.digest, content.manifest.config.size);
-  }
-  for (const { content } of items)
-    for (const layer of content.manifest.layers) found.set(layer.digest, layer.size);
-  return [...found].map(([digest, size]) => ({ digest, size }));
+/** Configs and layers of the images, each once. */
+function blobsOf(items: readonly ExportItem[]): readonly string[] {
+  const configs = items.map(({ content }) => content.manifest.config.digest);
+  const layers = items.flatMap(({ content }) => content.manifest.layers.map((layer) => layer.digest));
+  return [...new Set([...configs, ...layers])];
+}
+
+/** Manifests, each once. */
+function manifestsOf(blobs: BlobStore, items: readonly ExportItem[]): ReadonlyMap<string, Buffer> {
+  return new Map(
+    items.map(({ content }) => ociManifest(blobs, content)).map(({ digest, bytes }) => [digest, bytes]),
+  );
 }
 
 function sizeOf(blobs: BlobStore, digest: string): number {
@@ -160,7 +203,9 @@ async function writeOci(blobs: BlobStore, items: readonly ExportItem[], out: Tar
   await out.bytes('index.json', layoutIndex(blobs, items));
   await out.directory('blobs');
   await out.directory('blobs/sha256');
-  for (const { digest } of blobsOf(items)) {
+  for (const [digest, bytes] of manifestsOf(blobs, items))
+    await out.bytes(`blobs/sha256/${digest.slice(7)}`, bytes);
+  for (const digest of blobsOf(items)) {
     const size = sizeOf(blobs, digest);
     await out.stream(`blobs/sha256/${digest.slice(7)}`, size, readBlob(blobs, digest));
   }
@@ -221,7 +266,8 @@ async function writeDirectory(
   try {
     const folder = join(temporary, 'blobs', 'sha256');
     await mkdir(folder, { recursive: true });
-    for (const { digest } of blobsOf(items)) {
+    for (const [digest, bytes] of manifestsOf(blobs, items)) await put(join(folder, digest.slice(7)), bytes);
+    for (const digest of blobsOf(items)) {
       if (signal?.aborted) throw abortReason(signal);
       sizeOf(blobs, digest);
       const target = join(folder, digest.slice(7));

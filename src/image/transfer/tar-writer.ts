@@ -85,7 +85,7 @@ function block(
   octal(out, 136, 12, mtime < 0 || mtime > 0o77777777777 ? 0 : Math.floor(mtime));
   out.write(type, 156, 'latin1');
   link.copy(out, 157, 0, 100);
-  out.write('ustar\0' + '00', 257, 'latin1');
+  out.write('ustar\x0000', 257, 'latin1');
   octal(out, 329, 8, item.devMajor ?? 0);
   octal(out, 337, 8, item.devMinor ?? 0);
   out.fill(0x20, 148, 156);

@@ -18,8 +18,8 @@ import {
   replaceFileSync,
   syncDirectory,
 } from '../../base/index.ts';
-import { AT_EMPTY_PATH, AT_FDCWD, S_IF } from '../../linux/constants.ts';
-import { native, type Statx } from '../../linux/native.ts';
+import { AT_FDCWD, S_IF } from '../../linux/constants.ts';
+import { native } from '../../linux/native.ts';
 import { check } from '../../linux/syscall-error.ts';
 import { attributesOfNode, setAttributes } from './attributes.ts';
 import { BlobReader, type Tail } from './blob-reader.ts';
@@ -28,7 +28,7 @@ import { checkAt, diskFull, isNoRoom, requireRoom } from './disk.ts';
 import type { Limits } from './limits.ts';
 import { showName } from './names.ts';
 import { TarReader } from './tar/reader.ts';
-import { isKind, openDirectory, rawName, removePath, statName } from './tree.ts';
+import { isKind, openDirectory, rawName, removePath, statFd, statName } from './tree.ts';
 import { LayerView, type ViewNode } from './view.ts';
 import { type LayerSummary, LayerWriter, NeedsLower } from './writer.ts';
 
@@ -195,7 +195,7 @@ export function settleLayer(directory: string, lower: readonly string[], summary
       }
     }
     // New names in the root change its time: it is set again, to what the tar said or to that of below.
-    const own = check(native().statx(root, '', AT_EMPTY_PATH), 'statx', path) as Statx;
+    const own = statFd(root);
     if (summary.rootOpaque) hideRoot(root, view, path);
     const source: ViewNode = { stat: own, dirfd: root, name: '', directory: undefined };
     const wanted = summary.rootImplied ? view.at('', true, (found) => found?.node) : undefined;

@@ -4,7 +4,14 @@
  * started when needed and end after some idle time: each costs some 15 MiB.
  */
 import { Worker } from 'node:worker_threads';
-import { abortReason, type Deferred, deferred, type Log, NodeletError } from '../../base/index.ts';
+import {
+  abortReason,
+  type Deferred,
+  deferred,
+  describeError,
+  type Log,
+  NodeletError,
+} from '../../base/index.ts';
 import type { FromWorker, JobKind, JobOf, ResultOf, ToWorker } from './messages.ts';
 
 export interface PoolOptions {
@@ -84,8 +91,7 @@ export class WorkerPool {
       result: result as Promise<ResultOf<K>>,
       grow(available) {
         task.available = available;
-        if (task.thread?.task === task)
-          task.thread.worker.postMessage({ type: 'grow', available } satisfies ToWorker);
+        if (task.thread?.task === task) post(task.thread, { type: 'grow', available });
       },
     };
   }
@@ -148,7 +154,7 @@ export class WorkerPool {
     thread.task = task;
     task.thread = thread;
     thread.worker.ref();
-    thread.worker.postMessage({ ...task.message, available: task.available } satisfies ToWorker);
+    post(thread, { ...task.message, available: task.available });
   }
 
   #receive(thread: Thread, message: FromWorker): void {
@@ -186,7 +192,7 @@ export class WorkerPool {
     thread.task = undefined;
     if (task !== undefined) {
       this.#options.log.error(
-        { kind: task.message.kind, cause: String(cause ?? '') },
+        { kind: task.message.kind, cause: describeError(cause) },
         'an image worker was lost',
       );
       task.done.reject(
@@ -206,6 +212,11 @@ export class WorkerPool {
       return;
     }
     // A running job answers when it has closed what it had open.
-    if (task.thread?.task === task) task.thread.worker.postMessage({ type: 'abort' } satisfies ToWorker);
+    if (task.thread?.task === task) post(task.thread, { type: 'abort' });
   }
+}
+
+function post(thread: Thread, message: ToWorker): void {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  thread.worker.postMessage(message);
 }

@@ -48,7 +48,13 @@ export function statName(dirfd: number, name: PathLike): Statx | undefined {
   const result = native().statx(dirfd, name, AT_SYMLINK_NOFOLLOW);
   if (typeof result !== 'number') return result;
   if (result === -ENOENT) return undefined;
-  return check(result, 'statx') as never;
+  check(result, 'statx');
+  return undefined;
+}
+
+/** What an open descriptor is. */
+export function statFd(fd: number): Statx {
+  return check<Statx>(native().statx(fd, '', AT_EMPTY_PATH), 'statx');
 }
 
 export function isKind(stat: Statx, kind: number): boolean {
@@ -74,7 +80,7 @@ interface Visitor {
  */
 function walkBelow(root: number, visitor: Visitor): void {
   const frameOf = (fd: number, name: string): { name: string; id: string; names: string[] } => {
-    const stat = check(native().statx(fd, '', AT_EMPTY_PATH), 'statx') as Statx;
+    const stat = statFd(fd);
     return { name, id: `${stat.devMajor}:${stat.devMinor}:${stat.ino}`, names: listNames(fd) };
   };
   const frames = [frameOf(root, '')];
@@ -97,7 +103,7 @@ function walkBelow(root: number, visitor: Visitor): void {
       const up = check(native().openat2(fd, '..', O.RDONLY | O.DIRECTORY, 0, 0), 'openat2', '..');
       native().close(fd);
       fd = up;
-      const stat = check(native().statx(fd, '', AT_EMPTY_PATH), 'statx') as Statx;
+      const stat = statFd(fd);
       if (`${stat.devMajor}:${stat.devMinor}:${stat.ino}` !== above.id) return;
       visitor.left(fd, top.name);
     }
@@ -165,7 +171,7 @@ export function measureTree(path: string): { bytes: number; inodes: number } {
   if (fd === -ENOENT) return { bytes, inodes };
   check(fd, 'openat2', path);
   try {
-    count(check(native().statx(fd, '', AT_EMPTY_PATH), 'statx', path) as Statx);
+    count(statFd(fd));
     walkBelow(fd, {
       entry(dirfd, name) {
         // A container may be writing here: what has gone since it was listed is not counted.

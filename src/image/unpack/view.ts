@@ -12,7 +12,7 @@ import { readlinkSync } from 'node:fs';
 import { AT_FDCWD, O, RESOLVE, S_IF } from '../../linux/constants.ts';
 import { native, type Statx } from '../../linux/native.ts';
 import { check } from '../../linux/syscall-error.ts';
-import { isKind, isWhiteout, listNames, openDirectory, rawName, statName } from './tree.ts';
+import { isKind, isWhiteout, listNames, openDirectory, rawName, statFd, statName } from './tree.ts';
 
 const maxLinks = 40;
 
@@ -144,7 +144,7 @@ export class LayerView implements Disposable {
         return use({ path: above === '' ? part : `${above}/${part}`, node });
       }
       const directory = here();
-      const stat = check(native().statx(directory.top, '', 0x1000), 'statx') as Statx;
+      const stat = statFd(directory.top);
       return use({ path: canonical(), node: { stat, dirfd: directory.top, name: '', directory } });
     } finally {
       for (const step of trail) step.directory.close();
