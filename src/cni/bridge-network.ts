@@ -9,7 +9,6 @@ import {
   KeyedMutex,
   type Log,
   silentLog,
-  sleep,
 } from '../base/index.ts';
 import {
   applyInBackground,
@@ -17,11 +16,8 @@ import {
   deleteLink,
   type Flow,
   type Link,
-  type LinkRef,
   Rtnetlink,
-  solicitedNodeGroup,
 } from '../linux/netlink/index.ts';
-import { settleLink, writeNetSysctl } from '../linux/netns.ts';
 import { Nftables, NftTransaction } from '../linux/nftables/index.ts';
 import { type AttachInput, attachResult, attachStages, isAttached } from './attach.ts';
 import {
@@ -32,6 +28,7 @@ import {
   resolveConfig,
 } from './config.ts';
 import { badPodNamespace, hostPortInUse, linkNameTaken, linkNotReady, networkInUse } from './errors.ts';
+import { lazyLink, runStage, type Side, type Sides } from './execute.ts';
 import { staleAfterAdd, staleAfterRemove } from './flows.ts';
 import { findPortConflict, portElements, type SetElements } from './host-ports.ts';
 import { HostLocal, type PodAddress } from './ipam/host-local.ts';
@@ -39,28 +36,18 @@ import { AddressStore } from './ipam/store.ts';
 import { checkId, hostLinkName, ownerAlias } from './names.ts';
 import { ipv6State, observeHost } from './observe.ts';
 import { elementsOfOwners, listPortElements, ownerOfLink, planPortElements, strayLinks } from './owned.ts';
+import { type Connection, untilReady } from './ready.ts';
 import { tableOf } from './rules.ts';
 import { planSetUp, type SetUpPlan, usableSubnets } from './setup.ts';
-import { describeStage, type LinkRefs, type Stage } from './stages.ts';
+import { describeStage, type Stage } from './stages.ts';
 import { networkWarnings } from './status.ts';
 import type { NetworkAttachment, NetworkResult, NetworkStep, PodNetwork } from './types.ts';
 
-/** The state of a bridge's port that passes frames, with or without STP. */
-const BR_STATE_FORWARDING = 3;
-const READY_DEADLINE_MS = 2000;
-
-/** Where stages are carried out. */
-interface Sides {
-  readonly host: Rtnetlink;
-  readonly pod?: { readonly rt: Rtnetlink; readonly netnsFd: number };
-  readonly refs: LinkRefs;
-}
+type NetworkStatus = Awaited<ReturnType<PodNetwork['status']>>;
 
 interface Attached {
   readonly result: NetworkResult;
-  readonly addresses: readonly PodAddress[];
-  readonly bridge: Link;
-  readonly pod: LinkRef;
+  readonly connection: Connection;
 }
 
 /** The built-in pod network. Nothing is done until `setUp`, or the first `add`, which sets up what is missing. */
@@ -113,9 +100,8 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     this.#adding.add(id);
     try {
       const attached = await this.#exclusive(() => this.#attach(attachment, netnsFd, undo));
-      await this.#untilReady(id, netnsFd, attached);
-      if (attachment.portMappings.some(({ protocol }) => protocol === 'udp'))
-        this.#forgetOldFlows(attachment, attached);
+      await untilReady(attached.connection);
+      this.#forgetOldFlows(attachment, attached.connection.addresses);
       return attached.result;
     } catch (error) {
       await this.#exclusive(async () => await undo.run());
@@ -138,7 +124,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     await this.#deleteLink(link);
     failpoint('network:remove-after-link');
     await this.#exclusive(() => {
-      this.#ipam().release(id, POD_LINK);
+      this.#ipam.release(id, POD_LINK);
     });
   }
 
@@ -153,26 +139,30 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       const bridge = this.#rt.link({ name: this.config.bridge });
       return {
         links: strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, kept),
-        addresses: this.#ipam().strays(kept),
+        addresses: this.#ipam.strays(kept),
       };
     });
     failpoint('network:collect-after-rules');
     await Promise.all(links.map(async ({ link }) => await this.#deleteLink(link)));
     failpoint('network:collect-after-links');
-    await this.#exclusive(() => this.#ipam().releaseStrays(addresses));
+    await this.#exclusive(() => this.#ipam.releaseStrays(addresses));
     for (const { owner } of links) gone.add(owner);
     for (const record of addresses.values()) if (typeof record !== 'string') gone.add(record.id);
     gone.delete('');
     return [...gone];
   }
 
-  async status(): Promise<{ readonly ready: boolean; readonly reason?: string; readonly message?: string }> {
+  async status(): Promise<NetworkStatus> {
+    return await Promise.resolve(this.#statusNow());
+  }
+
+  #statusNow(): NetworkStatus {
     try {
-      const plan = this.#planSetUp();
-      const missing = plan.stages.flatMap((stage) => describeStage(stage, this.config.bridge, POD_LINK));
-      if (missing.length > 0) {
+      const { stages } = this.#planSetUp();
+      if (stages.length > 0) {
+        const missing = stages.flatMap((stage) => describeStage(stage, this.config.bridge, POD_LINK));
         const message = `not set up: ${missing.map(({ action }) => action).join('; ')}`;
-        return await Promise.resolve({ ready: false, reason: 'NetworkNotSetUp', message });
+        return { ready: false, reason: 'NetworkNotSetUp', message };
       }
       const warnings = networkWarnings(this.config, this.#nft);
       return warnings.length === 0 ? { ready: true } : { ready: true, message: warnings.join('; ') };
@@ -192,7 +182,7 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       id: attachment.id,
       netnsFd: attachment.netnsFd ?? -1,
       addresses,
-      mtu: observed.bridge?.mtu ?? config.mtu ?? observed.uplinkMtu ?? 1500,
+      mtu: config.mtu ?? observed.bridge?.mtu ?? observed.uplinkMtu ?? 1500,
       isGateway: config.isGateway,
       hairpin: config.hairpin,
       ipv6: observed.ipv6 !== 'absent',
@@ -213,9 +203,9 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     await this.#exclusive(async () => {
       const { config } = this;
       const bridge = this.#rt.link({ name: config.bridge });
-      const owners = this.#ipam().owners();
-      for (const { owner } of strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, new Set()))
-        owners.add(owner);
+      const owners = this.#ipam.owners();
+      const attached = strayLinks(this.#rt.links({ kind: 'veth' }), this.name, bridge, new Set());
+      for (const { owner } of attached) owners.add(owner);
       if (owners.size > 0) throw networkInUse(config.name, [...owners]);
       const table = tableOf(config.bridge);
       if (this.#nft.table(table) !== undefined) this.#nft.commit(new NftTransaction().deleteTable(table));
@@ -229,9 +219,9 @@ export class BridgeNetwork implements PodNetwork, Disposable {
 
   #setUpNow(): void {
     const { stages } = this.#planSetUp();
-    for (const stage of stages) this.#run(stage, this.#hostSide());
-    if (stages.length > 0)
-      this.#log.info({ network: this.name, bridge: this.config.bridge }, 'the pod network is set up');
+    for (const stage of stages) runStage(stage, this.#sides());
+    if (stages.length === 0) return;
+    this.#log.info({ network: this.name, bridge: this.config.bridge }, 'the pod network is set up');
   }
 
   #planSetUp(): SetUpPlan {
@@ -239,16 +229,13 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   }
 
   #attach(attachment: NetworkAttachment, netnsFd: number, undo: CleanupStack): Attached {
-    const { id } = attachment;
+    const { id, portMappings } = attachment;
     const { config } = this;
     const bridge = this.#usableBridge();
-    const { addresses, fresh } = this.#ipam().allocate(id, POD_LINK);
-    undo.push('release addresses', () => fresh.forEach((address) => this.#store.release(address)));
+    const { addresses, fresh } = new HostLocal(this.#store, this.#subnets()).allocate(id, POD_LINK);
+    undo.push('release addresses', () => this.#releaseOwn(id, fresh));
     failpoint('network:after-addresses');
-    const ports = this.#claimPorts(
-      id,
-      portElements(tableOf(config.bridge), id, addresses, attachment.portMappings),
-    );
+    const ports = this.#claimPorts(id, portElements(tableOf(config.bridge), id, addresses, portMappings));
     const input: AttachInput = {
       network: config.name,
       id,
@@ -260,49 +247,60 @@ export class BridgeNetwork implements PodNetwork, Disposable {
       ipv6: ipv6State(config.hostNetnsFd) !== 'absent',
       ports: [],
     };
-    using podRt = new Rtnetlink(netnsFd);
-    const pod = lazyLink(podRt, POD_LINK);
-    if (!this.#isThere(input, bridge, podRt)) {
+    using pod = new Rtnetlink(netnsFd);
+    const sides = this.#sides({ rt: pod, netnsFd }, bridge);
+    if (!this.#isThere(input, bridge, pod)) {
       undo.push('delete link', async () => await this.#deleteLink(this.#linkOf(id)));
-      const sides: Sides = { host: this.#rt, pod: { rt: podRt, netnsFd }, refs: { bridge, pod } };
-      for (const stage of attachStages(input)) this.#run(stage, sides);
+      for (const stage of attachStages(input)) runStage(stage, sides);
     }
     if (ports.size > 0) {
       undo.push('delete host ports', () => {
         this.#deletePortsOf(id);
       });
-      this.#run({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, this.#hostSide());
+      runStage({ kind: 'rules', name: 'host-ports', where: 'host', transaction: ports }, sides);
     }
     return {
       result: attachResult(input, bridge),
-      addresses,
-      bridge,
-      pod: { name: POD_LINK, index: pod.index },
+      connection: {
+        host: sides.host,
+        podNetnsFd: netnsFd,
+        bridge,
+        hostLink: hostLinkName(id),
+        podLink: { name: POD_LINK, index: sides.refs.pod.index },
+        addresses,
+        isGateway: config.isGateway,
+      },
     };
   }
 
-  /** The bridge, made or mended where it has to be: somebody may have deleted it, or the table, behind our back. */
+  /** The bridge. It is made or mended where somebody deleted it, or the table, behind our back. */
   #usableBridge(): Link {
-    const bridge = this.#rt.link({ name: this.config.bridge });
-    if (bridge?.kind === 'bridge' && bridge.up) return bridge;
+    const { bridge: name } = this.config;
+    const bridge = this.#rt.link({ name });
+    const usable = bridge?.kind === 'bridge' && bridge.up && this.#nft.table(tableOf(name)) !== undefined;
+    if (usable) return bridge;
     this.#setUpNow();
-    const made = this.#rt.link({ name: this.config.bridge });
-    if (made === undefined) throw linkNotReady(this.config.bridge, 'gone', 0);
+    const made = this.#rt.link({ name });
+    if (made === undefined) throw linkNotReady(name, 'gone', 0);
     return made;
   }
 
   /** Checks that nobody else has the ports; the change that makes them this pod's. Throws HOST_PORT_IN_USE. */
   #claimPorts(id: string, want: readonly SetElements[]): NftTransaction {
     if (want.length === 0) return new NftTransaction();
-    if (this.#nft.table(tableOf(this.config.bridge)) === undefined) this.#setUpNow();
     const all = this.#portElements();
     const conflict = findPortConflict(id, want, all);
-    if (conflict !== undefined)
+    if (conflict !== undefined) {
       throw hostPortInUse(conflict.port, `the pod with sandbox "${conflict.owner}"`);
-    return planPortElements(
-      elementsOfOwners(all, (owner) => owner === id),
-      want,
-    );
+    }
+    const mine = elementsOfOwners(all, (owner) => owner === id);
+    return planPortElements(mine, want);
+  }
+
+  /** Only what is still this pod's. */
+  #releaseOwn(id: string, addresses: readonly string[]): void {
+    const own = new Set(this.#store.addressesOf(id, POD_LINK));
+    for (const address of addresses) if (own.has(address)) this.#store.release(address);
   }
 
   /** True where the pod is connected as it should be; what is there but is not so is removed. */
@@ -310,11 +308,12 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     const link = this.#rt.link({ name: hostLinkName(input.id) });
     if (link === undefined) return false;
     const owner = ownerOfLink(link, this.name, bridge);
-    if (owner !== input.id && owner !== '')
+    if (owner !== input.id && owner !== '') {
       throw linkNameTaken(link.name, owner === undefined ? 'somebody else' : `the sandbox "${owner}"`);
+    }
     const inside = pod.link({ name: POD_LINK });
-    if (isAttached(input, bridge, link, inside, inside === undefined ? [] : pod.addresses(inside)))
-      return true;
+    const addresses = inside === undefined ? [] : pod.addresses(inside);
+    if (isAttached(input, bridge, link, inside, addresses)) return true;
     this.#rt.applyUnless(deleteLink(link), 'ENODEV');
     return false;
   }
@@ -345,8 +344,9 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     }
   }
 
+  /** Of both families, whatever the host has now: what was made must be found again. */
   #portElements(): SetElements[] {
-    return listPortElements(this.#nft, tableOf(this.config.bridge), this.#subnets());
+    return listPortElements(this.#nft, tableOf(this.config.bridge), this.config.subnets);
   }
 
   #deleteElements(items: readonly SetElements[]): void {
@@ -356,34 +356,12 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     this.#nft.commit(tx);
   }
 
-  #hostSide(): Sides {
-    const lost = (): never => {
-      throw linkNotReady(POD_LINK, 'in no namespace', 0);
+  #sides(pod?: Side, bridge?: Link): Sides {
+    return {
+      host: { rt: this.#rt, netnsFd: this.config.hostNetnsFd, nft: this.#nft },
+      ...(pod === undefined ? {} : { pod }),
+      refs: { bridge: bridge ?? lazyLink(this.#rt, this.config.bridge), pod: lazyLink(pod?.rt, POD_LINK) },
     };
-    const pod: LinkRef = {
-      name: POD_LINK,
-      get index() {
-        return lost();
-      },
-    };
-    return { host: this.#rt, refs: { bridge: lazyLink(this.#rt, this.config.bridge), pod } };
-  }
-
-  #run(stage: Stage, { host, pod, refs }: Sides): void {
-    switch (stage.kind) {
-      case 'sysctls': {
-        const netns = stage.where === 'host' ? this.config.hostNetnsFd : pod?.netnsFd;
-        for (const { name, value } of stage.settings) writeNetSysctl(netns, name, value);
-        break;
-      }
-      case 'links':
-        (stage.where === 'host' ? host : pod?.rt)?.apply(stage.requests(refs));
-        break;
-      case 'rules':
-        this.#nft.commit(stage.transaction);
-        break;
-    }
-    failpoint(`network:after-${stage.name}`);
   }
 
   /** After the rules are gone, so that no packet makes the same connection again. */
@@ -394,7 +372,8 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   // ---- no lock ----
 
   /** After the rules are in. */
-  #forgetOldFlows({ portMappings }: NetworkAttachment, { addresses }: Attached): void {
+  #forgetOldFlows({ portMappings }: NetworkAttachment, addresses: readonly PodAddress[]): void {
+    if (!portMappings.some(({ protocol }) => protocol === 'udp')) return;
     const own = new Set(addresses.map(({ address }) => address));
     const host = new Set(this.#rt.addresses().map(({ address }) => address.replace(/\/\d+$/, '')));
     this.#forgetFlows((flows) => staleAfterAdd(flows, portMappings, own, host));
@@ -404,40 +383,11 @@ export class BridgeNetwork implements PodNetwork, Disposable {
   #forgetFlows(choose: (flows: readonly Flow[]) => readonly Flow[]): void {
     try {
       using conntrack = new Conntrack(this.config.hostNetnsFd);
-      for (const { family } of this.#subnets()) {
+      for (const { family } of this.config.subnets) {
         for (const flow of choose(conntrack.list(family))) conntrack.delete(flow);
       }
     } catch (error) {
       this.#log.warn({ err: error, network: this.name }, 'cannot forget old connections of a host port');
-    }
-  }
-
-  /**
-   * Waits until frames pass and both ends answer their neighbours. The kernel does the rest of what was asked of it
-   * later, by itself: it sees carriers, and joins the groups by which IPv6 neighbours look for an address. A packet
-   * that comes before is lost, and its sender waits for a second.
-   */
-  async #untilReady(id: string, podNetnsFd: number, { addresses, bridge, pod }: Attached): Promise<void> {
-    const { hostNetnsFd, isGateway } = this.config;
-    const name = hostLinkName(id);
-    const v6 = addresses.filter(({ subnet }) => subnet.family === 6);
-    const own = v6.map(({ address }) => address);
-    const gateways = isGateway ? v6.map(({ subnet }) => subnet.gateway) : [];
-    using podRt = new Rtnetlink(podNetnsFd);
-    const started = performance.now();
-    for (;;) {
-      settleLink(hostNetnsFd, name);
-      settleLink(podNetnsFd, POD_LINK);
-      settleLink(hostNetnsFd, bridge.name);
-      const link = this.#rt.link({ name });
-      const forwards = link?.operState === 'up' && link.port?.state === BR_STATE_FORWARDING;
-      if (forwards && isHeard(podRt, pod, own) && isHeard(this.#rt, bridge, gateways)) return;
-      const waited = performance.now() - started;
-      if (link === undefined || waited > READY_DEADLINE_MS) {
-        const state = link === undefined ? 'gone' : `${link.operState}, port state ${link.port?.state}`;
-        throw linkNotReady(name, state, Math.round(waited));
-      }
-      await sleep(1);
     }
   }
 
@@ -461,8 +411,8 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     return usableSubnets(this.config, ipv6State(this.config.hostNetnsFd));
   }
 
-  #ipam(): HostLocal {
-    return new HostLocal(this.#store, this.#subnets());
+  get #ipam(): HostLocal {
+    return new HostLocal(this.#store, this.config.subnets);
   }
 
   get #rt(): Rtnetlink {
@@ -474,24 +424,4 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     this.#nftables ??= new Nftables(this.config.hostNetnsFd);
     return this.#nftables;
   }
-}
-
-/** True where the link listens to what neighbours ask for these IPv6 addresses. */
-function isHeard(rt: Rtnetlink, link: LinkRef, addresses: readonly string[]): boolean {
-  if (addresses.length === 0) return true;
-  const groups = new Set(rt.groups(link));
-  return addresses.every((address) => groups.has(solicitedNodeGroup(address)));
-}
-
-/** A link that is looked up when its index is asked for, after the stage that makes it. */
-function lazyLink(rt: Rtnetlink, name: string): LinkRef {
-  let index: number | undefined;
-  return {
-    name,
-    get index() {
-      index ??= rt.link({ name })?.index;
-      if (index === undefined) throw linkNotReady(name, 'gone', 0);
-      return index;
-    },
-  };
 }

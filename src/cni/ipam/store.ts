@@ -5,6 +5,7 @@
  */
 import {
   closeSync,
+  fstatSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -69,11 +70,17 @@ export class AddressStore {
   /** Takes the lock that host-local takes too; dispose of it to let go. Throws NETWORK_LOCKED. */
   async lock(): Promise<Disposable> {
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
-    const fd = openSync(join(this.#dir, 'lock'), 'a', 0o600);
+    const path = join(this.#dir, 'lock');
+    const fd = openSync(path, 'a', 0o600);
     try {
       for (let waited = 0; ; ) {
         const result = native().flock(fd, LOCK_EX | LOCK_NB);
-        if (result === 0) return { [Symbol.dispose]: () => closeSync(fd) };
+        if (result === 0 && isSameFile(fd, path)) return { [Symbol.dispose]: () => closeSync(fd) };
+        if (result === 0) {
+          // Whoever had it removed the folder: this is a lock that nobody else will take.
+          closeSync(fd);
+          return await this.lock();
+        }
         if (result !== -EAGAIN)
           throw new SyscallError(-result, 'flock', `cannot lock "${this.#dir}"`, this.#dir);
         if (waited >= LOCK_DEADLINE_MS) {
@@ -198,6 +205,11 @@ export class AddressStore {
   #changed(): bigint {
     return statSync(this.#dir, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? -1n;
   }
+}
+
+function isSameFile(fd: number, path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found !== undefined && found.ino === fstatSync(fd).ino;
 }
 
 function readdirIfExists(dir: string): string[] {

@@ -139,4 +139,24 @@ describe('the folder of addresses', () => {
     setTimeout(() => held[Symbol.dispose](), 30);
     (await waiting)[Symbol.dispose]();
   });
+
+  it('is locked anew when whoever had the lock removed the folder', async () => {
+    const dir = join(dataDir, 'pods');
+    const held = await new AddressStore(dir).lock();
+    const waiting = new AddressStore(dir).lock();
+    await sleep(10);
+    rmSync(dir, { recursive: true });
+    held[Symbol.dispose]();
+    const second = await waiting;
+    // A third one finds the same lock as the second: the file that is there now.
+    let third = false;
+    const late = new AddressStore(dir).lock().then((lock) => {
+      third = true;
+      return lock;
+    });
+    await sleep(60);
+    expect(third).toBe(false);
+    second[Symbol.dispose]();
+    (await late)[Symbol.dispose]();
+  });
 });

@@ -269,6 +269,9 @@ describe('attaching', () => {
     await world.serveTcp(a.ns, 80);
     expect(await world.tcp(world.host, a.ipv4, 80)).toBe('10.88.0.1');
     world.host.run('nft', 'flush', 'ruleset');
+    await world.serveTcp(world.outside, 81);
+    const masqueraded = await world.pod(network);
+    expect(await world.tcp(masqueraded.ns, '192.0.2.2', 81)).toBe('192.0.2.1');
     const b = await world.pod(network, [{}]);
     await world.serveTcp(b.ns, 80);
     expect(await world.tcp(world.outside, '192.0.2.1', 8080)).toBe('192.0.2.2');
@@ -435,8 +438,36 @@ describe('removing', () => {
     expect(rules()).not.toContain(pod.attachment.id);
   });
 
+  it('works when IPv6 was switched off since', async () => {
+    const network = world.network();
+    const pod = await world.pod(network, [{}]);
+    const other = await world.pod(network, [{ hostPort: 8081 }]);
+    world.host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1');
+    await network.remove(pod.attachment);
+    expect(await network.collect(new Set())).toEqual([other.attachment.id]);
+    expect(files()).toEqual([]);
+    expect(rules()).not.toContain('elements');
+    await network.tearDown();
+    expect(rules()).toBe('');
+  });
+
   it('works before anything was set up', async () => {
     await world.network().remove(world.attachment(undefined));
+  });
+
+  it('lets go of every descriptor', async () => {
+    const network = world.network();
+    const pod = await world.pod(network, [{}, { hostPort: 53, protocol: 'udp' }]);
+    await network.remove(pod.attachment);
+    const before = readdirSync('/proc/self/fd').length;
+    for (let i = 0; i < 20; i++) {
+      await network.add(pod.attachment);
+      await network.status();
+      network.plan(pod.attachment);
+      await network.remove(pod.attachment);
+      await network.collect(new Set());
+    }
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
 
   it('does not hold up the event loop', async () => {

@@ -57,7 +57,13 @@ export class World implements AsyncDisposable {
 
   private constructor() {
     const { host, outside } = this;
-    for (const ns of [host, outside]) ns.run('sysctl', '-qw', 'net.ipv6.conf.default.accept_dad=0');
+    // A new namespace takes what the machine has for IPv4; the tests know where they begin.
+    const sysctls = [
+      'net.ipv4.ip_forward=0',
+      'net.ipv6.conf.all.forwarding=0',
+      'net.ipv6.conf.default.accept_dad=0',
+    ];
+    for (const ns of [host, outside]) ns.run('sysctl', '-qw', ...sysctls);
     host.run('ip', 'link', 'set', 'lo', 'up');
     outside.run('ip', 'link', 'set', 'lo', 'up');
     host.run('ip', 'link', 'add', 'up0', 'type', 'veth', 'peer', 'name', 'up1', 'netns', outside.name);

@@ -138,6 +138,7 @@ describe('sysctls', () => {
     writeNetSysctl(ns.fd, 'ipv4/conf/default/arp_notify', own === '1' ? '0' : '1');
     expect(readNetSysctl(ns.fd, 'ipv4/conf/default/arp_notify')).not.toBe(own);
     expect(readNetSysctl(undefined, 'ipv4/conf/default/arp_notify')).toBe(own);
+    writeNetSysctl(ns.fd, 'ipv4/ip_forward', '0');
     expect(ensureNetSysctl(ns.fd, 'ipv4/ip_forward', '1')).toBe(true);
     expect(ensureNetSysctl(ns.fd, 'ipv4/ip_forward', '1')).toBe(false);
     expect(readNetSysctl(ns.fd, 'ipv4/conf/nothing/forwarding')).toBeUndefined();
