@@ -17,6 +17,15 @@ const DEFAULT_MODE = 0o644;
 
 export function defaultPod(pod: Pod): void {
   pod.metadata ??= {};
+  // What only the system says of a pod; a manifest that was read back from a cluster has it.
+  delete pod.status;
+  for (const field of [
+    'creationTimestamp',
+    'deletionTimestamp',
+    'deletionGracePeriodSeconds',
+    'managedFields',
+  ] as const)
+    delete pod.metadata[field];
   if (!pod.metadata.namespace) pod.metadata.namespace = 'default';
   const { spec } = pod;
   if (spec === undefined) return;

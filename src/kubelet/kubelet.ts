@@ -2,7 +2,7 @@
  * The kubelet of one node: pods go in, and run until they have ended or are taken out. One worker looks after each; events
  * of the runtime, probes and timers wake it.
  */
-import { mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type BackoffPolicy,
@@ -146,13 +146,17 @@ export class Kubelet {
 
   /**
    * Begins with the pods that an earlier agent had: what runs of them is adopted, what runs of others is ended and removed.
-   * Called once.
+   * One that was to be removed carries a deletionTimestamp, as `list` shows it: nothing else may remember that. Called once.
    */
   async start(known: readonly BoundPod[] = []): Promise<void> {
     this.#eventLoop = this.#followEvents();
     const orphans = await collectOrphans(this.#context, new Set(known.map((pod) => pod.metadata.uid)));
     if (orphans.length > 0) this.#context.log.info({ orphans }, 'removed what was left of unknown pods');
-    for (const pod of known) this.#run(pod);
+    const had = (pod: BoundPod) => existsSync(this.paths.record(pod.metadata.uid));
+    for (const pod of known) if (had(pod)) this.#run(pod);
+    // Those that go come first: another of the same name waits for them.
+    const going = known.filter(({ metadata }) => metadata.deletionTimestamp !== undefined);
+    for (const pod of new Set([...going, ...known])) this.add(pod);
     await this.#updateClasses();
   }
 
@@ -172,7 +176,8 @@ export class Kubelet {
       before.worker.want({ kind: 'remove', at: this.#context.now() });
       return;
     }
-    const rejection = admit(pod, this.#activePods(), this.#context.node, this.#settings);
+    const going = pod.metadata.deletionTimestamp !== undefined;
+    const rejection = going ? undefined : admit(pod, this.#activePods(), this.#context.node, this.#settings);
     if (rejection === undefined) this.#run(pod);
     else {
       const message = `Pod was rejected: ${rejection.message}`;
@@ -309,7 +314,7 @@ export class Kubelet {
     };
   }
 
-  #run(pod: BoundPod, desired: Desired = { kind: 'run' }): void {
+  #run(pod: BoundPod, desired: Desired = desiredOf(pod)): void {
     const { uid, name, namespace } = pod.metadata;
     const context: PodContext = {
       ...this.#context,
@@ -378,6 +383,13 @@ export class Kubelet {
     if (uid !== undefined && uid !== '') this.#pods.get(uid)?.worker.wake();
     else for (const { worker } of this.#pods.values()) worker.wake();
   }
+}
+
+/** A pod that is being deleted says so itself. */
+function desiredOf({ metadata }: BoundPod): Desired {
+  const { deletionTimestamp, deletionGracePeriodSeconds: grace = 0 } = metadata;
+  if (deletionTimestamp === undefined) return { kind: 'run' };
+  return { kind: 'remove', at: Date.parse(deletionTimestamp) - grace * 1000, grace };
 }
 
 /** Makes the directories and resolves links in their paths: mounts are found by the paths that the kernel shows. */

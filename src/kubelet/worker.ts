@@ -76,7 +76,7 @@ export class PodWorker {
     this.#observer = new Observer(context.runtime, pod.metadata.uid, all.length);
     this.#record = new RecordFile(context.paths, pod.metadata.uid);
     const record = this.#record.read();
-    this.#desired = desired.kind === 'run' ? (record?.desired ?? desired) : desired;
+    this.#desired = record === undefined || record.desired.kind === 'run' ? desired : record.desired;
     this.#memory = {
       ...newPodMemory(record?.startTime ?? context.now()),
       ...(record?.endingAt === undefined ? {} : { endingAt: record.endingAt }),
