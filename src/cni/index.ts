@@ -10,5 +10,5 @@ export {
 } from './config.ts';
 export { type LocalhostListener, localhostListeners } from './localhost/listeners.ts';
 export { LocalhostPortProxy, type LocalhostPortProxyOptions } from './localhost/proxy.ts';
-export { hostLinkName, hostLinkName } from './names.ts';
+export { hostLinkName } from './names.ts';
 export * from './types.ts';
