@@ -167,6 +167,9 @@ int run_clone(struct runner *r, const struct op_clone *a) {
     return 0;
   }
   r->left = true;
+  /* From here on the process is that one. An intermediate child says so before it leaves. */
+  if (!r->child) r->process->pid = pid;
+  else if (send_status(r->status, STATUS_HANDOVER, (uint32_t)pid, -1) < 0) return -EPIPE;
   if (maps) {
     close(go[0]);
     int error = write_map(pid, "uid_map", a->uid_map);

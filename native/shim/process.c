@@ -226,6 +226,9 @@ static bool read_status(struct process *p) {
       /* The latest child is the one that stays; those before it only led there. */
       p->pid = sender;
       break;
+    case STATUS_HANDOVER:
+      p->pid = (pid_t)body.value;
+      break;
     case STATUS_HOLD:
       if (fd >= 0) process_hold(p, body.value, fd);
       fd = -1;
@@ -318,27 +321,33 @@ out:
   plan_close(&plan);
 }
 
-void process_reap(void) {
-  /* A child says hello before it can exit: read that first, so that its pid is known. */
+/* Who it was that ended: known by its pid, once everything was read that it and its parent said before. */
+static struct process *process_of(pid_t pid) {
   for (struct process *p = processes, *next; p != NULL; p = next) {
     next = p->next;
     if (p->state == STARTING && p->status.fd >= 0) status_ready(&p->status, 0);
   }
+  for (struct process *p = processes; p != NULL; p = p->next) {
+    if (p->pid == pid && p->state != EXITED && !p->exited_early) return p;
+  }
+  return NULL;
+}
+
+void process_reap(void) {
   for (;;) {
+    siginfo_t info = {.si_pid = 0};
     int status;
-    pid_t pid = waitpid(-1, &status, WNOHANG);
-    if (pid <= 0) return;
-    for (struct process *p = processes; p != NULL; p = p->next) {
-      if (p->pid != pid || p->state == EXITED || p->exited_early) continue;
-      if (p->state == RUNNING) {
-        process_exited(p, status);
-      } else {
-        p->exited_early = true;
-        p->wait_status = status;
-        /* Its end of the status socket is closed by now. */
-        status_ready(&p->status, 0);
-      }
-      break;
+    /* Looked at first and reaped after: a child says hello before it can end, but maybe only just. */
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0) return;
+    struct process *p = process_of(info.si_pid);
+    if (waitpid(info.si_pid, &status, WNOHANG) != info.si_pid || p == NULL) continue;
+    if (p->state == RUNNING) {
+      process_exited(p, status);
+    } else {
+      p->exited_early = true;
+      p->wait_status = status;
+      /* Its end of the status socket is closed by now. */
+      status_ready(&p->status, 0);
     }
   }
 }

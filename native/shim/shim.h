@@ -73,7 +73,7 @@ struct runner {
   struct process *process;     /* in the shim only */
 };
 
-enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_LINGER = 4 };
+enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_LINGER = 4, STATUS_HANDOVER = 5 };
 struct status_message {
   uint32_t type;
   uint32_t value;

@@ -118,7 +118,8 @@ export async function createContainer(
       });
     }
     // Compiled once here for its errors; a start compiles again with what the host is like then.
-    specOf(context, container, image);
+    const spec = specOf(context, container, image);
+    context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
     record.state = 'created';
     record.spans = spans.spans;

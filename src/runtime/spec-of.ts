@@ -84,7 +84,7 @@ export function planOf(
     terminal: record.config.tty === true,
     exitRecord: context.store.exitFile(sandbox.id, record.id),
     seccomp: context.seccomp.of(security, spec.process.capabilities?.bounding ?? []),
-    deviceProgram: true,
+    deviceProgram: security.privileged !== true,
     features: context.host.features,
   });
 }
