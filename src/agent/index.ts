@@ -28,6 +28,7 @@ export {
   socketPath,
 } from './config.ts';
 export type * from './explain/types.ts';
+export type { OutputChunk } from './output.ts';
 
 /** An agent with its local API. */
 export interface RunningAgent {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { describeError, hasCode, type Log } from '../base/index.ts';
+import { describeError, Emitter, hasCode, type Log } from '../base/index.ts';
 import { workerFile } from '../linux/package-root.ts';
 import { Catalog, type HistoryLine, type ImageDetails, type Removed, type StoreUsage } from './catalog.ts';
 import { quote } from './digest.ts';
@@ -32,6 +32,7 @@ import type {
   ImageUsers,
   PullEvent,
   PullOptions,
+  PullProgress,
   Snapshot,
 } from './types.ts';
 import { defaultLimits } from './unpack/limits.ts';
@@ -53,6 +54,8 @@ export class ImageService implements ImageSource {
   readonly #context: PullContext;
   readonly #pulls = new SharedWork<string, PullEvent>((event) => event.kind !== 'layer');
   readonly #users = new Map<string, ImageUsers>();
+  /** Hears of every pull, whoever asked for it. */
+  readonly progress = new Emitter<PullProgress>();
   readonly #credentialFile: string;
   /** Settles when leftovers of earlier processes are gone from the disk. Never rejects. */
   readonly ready: Promise<void>;
@@ -189,7 +192,13 @@ export class ImageService implements ImageSource {
     const key = `${formatReference(reference)} ${JSON.stringify(platform)} ${secret}`;
     const start = async (signal: AbortSignal, emit: (event: PullEvent) => void): Promise<string> => {
       const repository = this.#client.repository(reference, auth);
-      return await this.#changing(pull(this.#context, { reference, repository, platform, signal, emit }));
+      const tell = (event: PullEvent): void => {
+        emit(event);
+        this.progress.emit({ reference: formatReference(reference), event });
+      };
+      return await this.#changing(
+        pull(this.#context, { reference, repository, platform, signal, emit: tell }),
+      );
     };
     return this.#catalog.require(await this.#pulls.join(key, start, options.onEvent, options.signal));
   }

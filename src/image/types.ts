@@ -107,6 +107,12 @@ export type PullEvent =
     }
   | { readonly kind: 'done'; readonly id: string; readonly reference: string };
 
+/** An event of a pull with the reference (in full) that is pulled. */
+export interface PullProgress {
+  readonly reference: string;
+  readonly event: PullEvent;
+}
+
 export interface PullOptions {
   readonly auth?: PullAuth;
   /** `os/arch[/variant]`, default this machine's. */

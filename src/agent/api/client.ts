@@ -3,7 +3,10 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { hasCode, NodeletError } from '../../base/index.ts';
 import type { Event, Pod } from '../../kube/index.ts';
 import type { PodExplanation } from '../explain/index.ts';
+import type { PullProgress } from '../../image/index.ts';
+import type { OutputChunk } from '../output.ts';
 import { fromBody } from './errors.ts';
+import { FrameDecoder } from './frames.ts';
 import type {
   ContainerRow,
   CreateRequest,
@@ -171,6 +174,24 @@ export class AgentClient {
     } finally {
       response.destroy();
     }
+  }
+
+  /** What the pod's containers write, from their start on, until the pod has ended. */
+  async *output(namespace: string, name: string, signal?: AbortSignal): AsyncGenerator<OutputChunk, void> {
+    const response = await this.#call('GET', `${podPath(namespace, name)}/output`, signal === undefined ? {} : { signal });
+    const decoder = new FrameDecoder();
+    try {
+      for await (const piece of response as AsyncIterable<Buffer>) yield* decoder.push(piece);
+    } catch (error) {
+      if (signal?.aborted !== true) throw error;
+    } finally {
+      response.destroy();
+    }
+  }
+
+  /** Progress of the agent's pulls from now on. */
+  pulls(signal?: AbortSignal): AsyncGenerator<PullProgress, void> {
+    return this.#lines('/nodelet/v1/pulls', signal);
   }
 
   async containers(): Promise<ContainerRow[]> {

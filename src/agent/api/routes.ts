@@ -6,8 +6,11 @@ import type { Event, Manifests, Pod } from '../../kube/index.ts';
 import type { LogRequest, StopOptions } from '../../kubelet/index.ts';
 import { VERSION } from '../../runtime/index.ts';
 import { explainPod } from '../explain/index.ts';
+import { podOutput } from '../output.ts';
 import { containerRows } from '../rows.ts';
 import { statsRows } from '../stats.ts';
+import { encodeFrame } from './frames.ts';
+import { ProgressFilter } from './progress.ts';
 import type { Call } from './server.ts';
 import type { CreateRequest, CreateResponse, TraceResponse, VersionResponse } from './types.ts';
 
@@ -231,6 +234,39 @@ export const ROUTES: readonly Route[] = [
     },
   },
   { method: 'GET', path: '/containerLogs/{namespace}/{pod}/{container}', run: writeLogs },
+  {
+    // Every container's output until the pod has ended, in frames (frames.ts).
+    method: 'GET',
+    path: '/nodelet/v1/pods/{namespace}/{pod}/output',
+    async run(call) {
+      const { response, signal } = call;
+      const stream = podOutput(call.agent, podOf(call).metadata.uid, signal);
+      response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
+      response.flushHeaders();
+      for await (const chunk of stream) {
+        if (!response.write(encodeFrame(chunk))) await once(response, 'drain', { signal });
+      }
+      return undefined;
+    },
+  },
+  {
+    // Progress of every pull from now on.
+    method: 'GET',
+    path: '/nodelet/v1/pulls',
+    async run(call) {
+      const lines = new Lines(call.response);
+      const filter = new ProgressFilter();
+      const stop = call.agent.images.progress.on((progress) => {
+        if (filter.passes(progress, Date.now())) lines.write(progress);
+      });
+      try {
+        await lines.untilClosed(call.signal);
+      } finally {
+        stop();
+      }
+      return undefined;
+    },
+  },
   {
     method: 'GET',
     path: '/nodelet/v1/containers',
