@@ -1,0 +1,161 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  containerConfig,
+  ended,
+  openRuntime,
+  type RuntimeFixture,
+  runToEnd,
+  sandboxConfig,
+  sh,
+} from '../../fixtures/runtime.ts';
+
+let fixture: RuntimeFixture;
+beforeAll(async () => {
+  fixture = await openRuntime();
+});
+afterAll(async () => {
+  await fixture?.close();
+});
+
+const MEMORY = 48 * 2 ** 20;
+
+describe('a memory limit', () => {
+  test('kills what goes beyond it, and says so', async () => {
+    // tail keeps its input in memory
+    const result = await runToEnd(fixture, ['tail', '-c', '200m', '/dev/zero'], {
+      linux: { resources: { memoryLimitInBytes: MEMORY } },
+    });
+    expect(result).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
+  });
+
+  test('is not blamed where only a child was killed and the container went on', async () => {
+    const result = await runToEnd(fixture, sh('tail -c 200m /dev/zero; exit 3'), {
+      linux: { resources: { memoryLimitInBytes: MEMORY } },
+    });
+    // v2 kills the group as a whole only where that is asked for.
+    expect(result).toMatchObject({ exitCode: 3, reason: 'Error' });
+  });
+
+  test('is not blamed for a kill that came from elsewhere', async () => {
+    const { runtime } = fixture;
+    const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+    const config = containerConfig(['sleep', '1000'], {
+      linux: { resources: { memoryLimitInBytes: MEMORY } },
+    });
+    const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+    await runtime.startContainer({ containerId });
+    process.kill(runtime.context.model.container(containerId).record.pid, 'SIGKILL');
+    await ended(runtime, containerId);
+    expect((await runtime.containerStatus({ containerId })).status).toMatchObject({
+      exitCode: 137,
+      reason: 'Error',
+    });
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+
+  test('is seen from inside', async () => {
+    const script =
+      'cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes';
+    expect(
+      (await runToEnd(fixture, sh(script), { linux: { resources: { memoryLimitInBytes: MEMORY } } })).output,
+    ).toBe(`${MEMORY}\n`);
+  });
+
+  test('of a hundred containers in a row is blamed a hundred times', async () => {
+    for (let i = 0; i < 100; i++) {
+      const result = await runToEnd(fixture, ['tail', '-c', '64m', '/dev/zero'], {
+        linux: { resources: { memoryLimitInBytes: 8 * 2 ** 20 } },
+      });
+      expect(result).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
+    }
+  }, 120_000);
+
+  test('may be as small as 2 MiB', async () => {
+    expect(
+      await runToEnd(fixture, ['true'], { linux: { resources: { memoryLimitInBytes: 2 * 2 ** 20 } } }),
+    ).toMatchObject({ exitCode: 0 });
+  });
+});
+
+describe('a CPU quota', () => {
+  test('holds a busy loop to its share', async () => {
+    const { runtime } = fixture;
+    const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+    const config = containerConfig(sh('while true; do :; done'), {
+      linux: { resources: { cpuQuota: 20_000, cpuPeriod: 100_000 } },
+    });
+    const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+    await runtime.startContainer({ containerId });
+    const read = (): { nanos: number; at: number } => ({
+      nanos: runtime.cgroupStats(containerId).cpu?.usageNanos ?? 0,
+      at: performance.now(),
+    });
+    const first = read();
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    const second = read();
+    const share = (second.nanos - first.nanos) / 1e6 / (second.at - first.at);
+    expect(share).toBeGreaterThan(0.12);
+    expect(share).toBeLessThan(0.25);
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+
+  test('does not slow the start down', async () => {
+    const times: number[] = [];
+    for (let i = 0; i < 20; i++) {
+      const begin = performance.now();
+      // 1 ms in 100: a start inside the quota would take several periods
+      await runToEnd(fixture, ['true'], { linux: { resources: { cpuQuota: 1000, cpuPeriod: 100_000 } } });
+      times.push(performance.now() - begin);
+    }
+    times.sort((a, b) => a - b);
+    expect(times[10]).toBeLessThan(90);
+  });
+
+  test('is changed while the container runs', async () => {
+    const { runtime } = fixture;
+    const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+    const config = containerConfig(['sleep', '1000'], {
+      linux: { resources: { cpuQuota: 20_000, cpuPeriod: 100_000, memoryLimitInBytes: MEMORY } },
+    });
+    const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+    await runtime.startContainer({ containerId });
+    await runtime.updateContainerResources({
+      containerId,
+      linux: { cpuQuota: 50_000, memoryLimitInBytes: 2 * MEMORY },
+    });
+    expect(runtime.cgroupStats(containerId).memory?.limit).toBe(2 * MEMORY);
+    const { status } = await runtime.containerStatus({ containerId });
+    expect(status?.resources?.linux).toMatchObject({
+      cpuQuota: 50_000,
+      cpuPeriod: 100_000,
+      memoryLimitInBytes: 2 * MEMORY,
+    });
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+});
+
+test('statistics are the kernel’s', async () => {
+  const { runtime } = fixture;
+  const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+  const config = containerConfig(
+    sh(
+      'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/file bs=1M count=3 2>/dev/null; while true; do sleep 1000; done',
+    ),
+    {
+      linux: { resources: { memoryLimitInBytes: MEMORY } },
+    },
+  );
+  const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+  await runtime.startContainer({ containerId });
+  await runtime.execSync({
+    containerId,
+    cmd: sh('while [ "$(stat -c %s /file 2>/dev/null)" != 3145728 ]; do sleep 0.01; done'),
+  });
+  const { stats } = await runtime.containerStats({ containerId });
+  expect(stats?.cpu?.usageCoreNanoSeconds?.value).toBeGreaterThan(10e6);
+  expect(stats?.memory?.workingSetBytes?.value).toBeGreaterThan(100_000);
+  expect(stats?.memory?.workingSetBytes?.value).toBeLessThan(MEMORY);
+  expect(stats?.writableLayer?.usedBytes?.value).toBeGreaterThanOrEqual(3 << 20);
+  expect((await runtime.podSandboxStats({ podSandboxId })).stats?.linux?.containers).toHaveLength(1);
+  await runtime.removePodSandbox({ podSandboxId });
+});
