@@ -110,8 +110,12 @@ export class RegistryClient {
   async #authorised(ask: Ask): Promise<HttpResponse> {
     let sent = this.#auth.known(ask.target);
     let response = await this.#send(ask, sent);
-    // A header from the cache may have expired; a fresh one that is refused as well ends it.
-    for (let fresh = false; response.status === 401 && !fresh; ) {
+    // A header from the cache may have expired; a fresh one that is refused as well ends it. The challenge of a host
+    // that a redirect led to is nobody's to answer: it would name a realm of its own, for our credentials.
+    for (
+      let fresh = false;
+      response.status === 401 && !fresh && response.url.host === apiHost(ask.target.registry);
+    ) {
       const challenges = parseChallenges(response.headers['www-authenticate']);
       await drain(response);
       if (sent !== undefined) this.#auth.forget(ask.target, sent);
@@ -123,6 +127,12 @@ export class RegistryClient {
     }
     if (response.status === 401 || response.status === 403) {
       const detail = await errorText(response);
+      if (response.url.host !== apiHost(ask.target.registry)) {
+        throw unauthorized(
+          ask.target,
+          `it redirects to "${response.url.origin}", which denies access${detail}`,
+        );
+      }
       const verb = response.status === 401 ? 'does not accept the credentials' : 'denies access';
       throw unauthorized(ask.target, `it ${verb}${detail}`, loginHint(ask.target));
     }

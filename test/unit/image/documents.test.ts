@@ -107,7 +107,7 @@ describe('parseDocument', () => {
     ['layers that are no list', { ...manifest, layers: {} }, undefined, /"layers" is not a list/],
     [
       '501 layers',
-      { ...manifest, layers: Array(501).fill(layer) },
+      { ...manifest, layers: Array.from({ length: 501 }, () => layer) },
       undefined,
       /501 layers, more than the 500/,
     ],

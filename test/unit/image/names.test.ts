@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { NodeletError } from '../../../src/base/index.ts';
+import type { NodeletError } from '../../../src/base/index.ts';
 import { defaultLimits } from '../../../src/image/unpack/limits.ts';
 import { classifyName, keepXattr, showName } from '../../../src/image/unpack/names.ts';
 
