@@ -75,8 +75,13 @@ export async function httpGet(target: HttpTarget, signal: AbortSignal): Promise<
 }
 
 function send(url: URL, headers: HttpTarget['headers'], signal: AbortSignal): Promise<IncomingMessage> {
-  const lines: Record<string, string[]> = {};
-  for (const [name, value] of headers) (lines[name] ??= []).push(value);
+  const lines: Record<string, string | string[]> = {};
+  for (const [name, value] of headers) {
+    const before = lines[name];
+    // There is one host only: the first that is named.
+    if (name.toLowerCase() === 'host') lines.host ??= value;
+    else lines[name] = before === undefined ? value : [before, value].flat();
+  }
   const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {
     const sent = request(url, { headers: lines, agent: false, signal, rejectUnauthorized: false }, resolve);
