@@ -1,5 +1,6 @@
 // Starting a process without forking Node's address space, and watching it by pidfd.
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -25,8 +26,6 @@ struct SpawnPlan {
   char* const* envp;
   const int* fds;              // fds[i] becomes descriptor i in the child, -1 leaves it closed
   size_t fd_count;
-  const int* join;             // open cgroup.procs files: "0" is written to each
-  size_t join_count;
   const int* namespaces;       // descriptors for setns(fd, 0)
   size_t namespace_count;
   bool new_session;
@@ -37,10 +36,9 @@ struct SpawnPlan {
 
 constexpr int kHighFd = 32;  // above every descriptor that a child is given
 
-// Runs on its own stack in Node's address space while the calling thread sleeps (CLONE_VM | CLONE_VFORK):
-// only async-signal-safe system calls, no allocation, no locks, straight to exec.
-int SpawnChild(void* argument) {
-  auto* plan = static_cast<SpawnPlan*>(argument);
+// Runs in Node's address space, on the calling thread's own stack below its frame, while that thread sleeps (CLONE_VM |
+// CLONE_VFORK): only async-signal-safe system calls, no allocation, no locks, straight to exec. Never returns.
+[[noreturn]] void SpawnChild(SpawnPlan* plan) {
   auto fail = [&](const char* step) {
     plan->error = errno;
     plan->step = step;
@@ -52,9 +50,6 @@ int SpawnChild(void* argument) {
   reset.sa_handler = SIG_DFL;
   for (int s = 1; s < NSIG; s++) {
     if (s != SIGKILL && s != SIGSTOP) sigaction(s, &reset, nullptr);
-  }
-  for (size_t i = 0; i < plan->join_count; i++) {
-    if (write(plan->join[i], "0", 1) < 0) fail("join cgroup");
   }
   for (size_t i = 0; i < plan->namespace_count; i++) {
     if (setns(plan->namespaces[i], 0) < 0) fail("setns");
@@ -80,14 +75,36 @@ int SpawnChild(void* argument) {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   syscall(SYS_execveat, exec_fd, "", plan->argv, plan->envp, AT_EMPTY_PATH);
   fail("execveat");
-  return 127;
+  __builtin_unreachable();
 }
 
-// (execFd, argv, env, fds, joinFds, namespaceFds, newSession) -> {pid, pidfd} or {errno, step}
+// clone3(2) with vfork's semantics. The C library has no wrapper for it, and syscall() would return twice through a frame
+// that the child has overwritten: the instruction stands here, and the child goes on from it without returning.
+[[gnu::noinline]] long CloneVfork(struct clone_args* args, SpawnPlan* plan) {
+#if defined(__x86_64__)
+  long result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(SYS_clone3), "D"(args), "S"(sizeof *args)
+               : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+  register long x8 asm("x8") = SYS_clone3;
+  register long x0 asm("x0") = reinterpret_cast<long>(args);
+  register long x1 asm("x1") = sizeof *args;
+  asm volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
+  long result = x0;
+#else
+#error "nodelet runs on x86-64 and arm64"
+#endif
+  if (result == 0) SpawnChild(plan);
+  return result;
+}
+
+// (execFd, argv, env, fds, cgroupFd or -1, namespaceFds, newSession) -> {pid, pidfd} or {errno, step}
 Napi::Value Spawn(Info info) {
   Napi::Env env = info.Env();
   std::vector<std::string> arguments = StrList(info, 1), environment = StrList(info, 2);
-  std::vector<int> fds = IntList(info, 3), join = IntList(info, 4), namespaces = IntList(info, 5);
+  std::vector<int> fds = IntList(info, 3), namespaces = IntList(info, 5);
   Napi::Object out = Napi::Object::New(env);
   auto failed = [&](int error, const char* step) {
     out.Set("errno", Napi::Number::New(env, error));
@@ -108,27 +125,25 @@ Napi::Value Spawn(Info info) {
   plan.envp = envp.data();
   plan.fds = fds.data();
   plan.fd_count = fds.size();
-  plan.join = join.data();
-  plan.join_count = join.size();
   plan.namespaces = namespaces.data();
   plan.namespace_count = namespaces.size();
   plan.new_session = info[6].ToBoolean();
 
-  constexpr size_t kStack = 64 * 1024;
-  void* stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return failed(errno, "mmap");
+  int pidfd = -1, cgroup = Int(info, 4);
+  struct clone_args args = {};
+  args.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0);
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  args.exit_signal = SIGCHLD;
+  args.cgroup = cgroup >= 0 ? static_cast<uint64_t>(cgroup) : 0;
 
   // No signal handler may run in the child on Node's memory.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int pidfd = -1;
-  int pid = clone(SpawnChild, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
-                  &plan, &pidfd);
-  int error = errno;
+  long result = CloneVfork(&args, &plan);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  munmap(stack, kStack);
-  if (pid < 0) return failed(error, "clone");
+  int pid = static_cast<int>(result), error = static_cast<int>(-result);
+  if (pid < 0) return failed(error, "clone3");
   if (plan.error != 0) {
     close(pidfd);
     while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {

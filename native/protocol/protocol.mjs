@@ -35,7 +35,7 @@ export const operations = [
   // --- processes and namespaces
   { name: 'clone', side: 'any', fields: { flags: 'u64', cgroup: 'slot', uidMap: 'str', gidMap: 'str' }, doc: 'clone3; the list goes on in the child, the parent writes the id maps first' },
   { name: 'children-namespace', side: 'shim', fields: { namespace: 'slot' }, doc: 'setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards' },
-  { name: 'join-namespace', side: 'child', fields: { namespace: 'slot', kind: 'u32' }, doc: 'setns' },
+  { name: 'join-namespace', side: 'any', fields: { namespace: 'slot', kind: 'u32' }, doc: 'setns; the shim goes back to its own' },
   { name: 'join-process', side: 'child', fields: { pidfd: 'slot', kinds: 'u32' }, doc: 'one setns of a pidfd with all namespaces of a process (Linux 5.8)' },
   { name: 'unshare', side: 'any', fields: { kinds: 'u32' }, doc: 'unshare; the shim goes back to its own namespaces when it is done with the list' },
   { name: 'hold', side: 'any', fields: { source: 'slot', pod: 'u32' }, doc: 'gives a descriptor to the shim, which keeps it in a pod slot' },

@@ -12,12 +12,6 @@
 
 #include "shim.h"
 
-int run_join_namespace(struct runner *r, const struct op_join_namespace *a) {
-  int fd = slot_fd(r, a->namespace);
-  if (fd < 0) return fail_with(r, EBADF, "the pod has no such namespace");
-  return setns(fd, (int)a->kind) < 0 ? -errno : 0;
-}
-
 /* One call for all of them: the kernel checks permissions against the namespaces' own owner (Linux 5.8). */
 int run_join_process(struct runner *r, const struct op_join_process *a) {
   int fd = slot_fd(r, a->pidfd);

@@ -247,14 +247,28 @@ int plan_run(struct runner *r) {
   return error;
 }
 
+/* The shim itself may only go where it comes back from. */
+static int leave_home(struct runner *r, unsigned kinds) {
+  unsigned known = 0;
+  if (r->child) return 0;
+  for (size_t i = 0; i < HOMES; i++) known |= (unsigned)homes[i].kind;
+  if (kinds & ~known) return fail_with(r, EINVAL, "the shim itself cannot leave these namespaces");
+  r->moved |= kinds;
+  return 0;
+}
+
 int run_unshare(struct runner *r, const struct op_unshare *a) {
-  if (!r->child) {
-    unsigned known = 0;
-    for (size_t i = 0; i < HOMES; i++) known |= (unsigned)homes[i].kind;
-    if (a->kinds & ~known) return fail_with(r, EINVAL, "the shim itself cannot leave these namespaces");
-    r->moved |= a->kinds;
-  }
+  int error = leave_home(r, a->kinds);
+  if (error != 0) return error;
   return unshare((int)a->kinds) < 0 ? -errno : 0;
+}
+
+int run_join_namespace(struct runner *r, const struct op_join_namespace *a) {
+  int fd = slot_fd(r, a->namespace);
+  if (fd < 0) return fail_with(r, EBADF, "the pod has no such namespace");
+  int error = leave_home(r, a->kind);
+  if (error != 0) return error;
+  return setns(fd, (int)a->kind) < 0 ? -errno : 0;
 }
 
 /* The way into another PID namespace without a process in between: it counts for children only. */

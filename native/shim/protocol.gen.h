@@ -153,7 +153,7 @@ struct op_children_namespace {
   int32_t namespace;
 };
 
-/* setns */
+/* setns; the shim goes back to its own */
 struct op_join_namespace {
   int32_t namespace;
   uint32_t kind;

@@ -93,7 +93,7 @@ export interface Native {
     argv: readonly string[],
     env: readonly string[],
     fds: readonly number[],
-    joinFds: readonly number[],
+    cgroupFd: Fd,
     namespaceFds: readonly number[],
     newSession: boolean,
   ): { readonly pid: number; readonly pidfd: Fd } | { readonly errno: number; readonly step: string };

@@ -73,11 +73,6 @@ function quotaOf(linux: LinuxContainerResources): CgroupResources {
   return { cpu: { quota: linux.cpuQuota ?? 0, period: linux.cpuPeriod ?? 0 } };
 }
 
-/** Open `cgroup.procs` files of a shim's group. */
-export interface ShimGroup extends Disposable {
-  readonly files: readonly number[];
-}
-
 export class RuntimeCgroups {
   readonly host: CgroupHost;
   readonly view: CgroupView;
@@ -202,13 +197,12 @@ export class RuntimeCgroups {
     return `${this.#root}/shims/${sandboxId}`;
   }
 
-  openShimGroup(sandboxId: string): ShimGroup {
+  /** Makes the group of a sandbox's shim; the descriptor is the caller's. */
+  openShimGroup(sandboxId: string): Fd {
     const directory = directoryOf(this.host.unified, this.#shimPath(sandboxId));
     mkdirSync(directory, { recursive: !this.#shims });
     this.#shims = true;
-    const path = `${directory}/cgroup.procs`;
-    const fd = new Fd(check(native().openat2(-100, path, O.WRONLY, 0, 0), 'open', path));
-    return { files: [fd.number], [Symbol.dispose]: () => fd.close() };
+    return new Fd(check(native().openat2(-100, directory, O.RDONLY | O.DIRECTORY, 0, 0), 'open', directory));
   }
 
   async killShimGroup(sandboxId: string): Promise<void> {

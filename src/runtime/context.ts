@@ -9,6 +9,7 @@ import type { Container, Model, Sandbox } from './model.ts';
 import type { RecordStore } from './records.ts';
 import type { SeccompPrograms } from './seccomp.ts';
 import type { ShimStarter } from './shim/start.ts';
+import type { Spares } from './spares.ts';
 
 export interface RuntimePaths {
   /** Durable: volumes of containers are below it. */
@@ -28,6 +29,7 @@ export interface RuntimeContext {
   readonly network: PodNetwork | undefined;
   readonly seccomp: SeccompPrograms;
   readonly shims: ShimStarter;
+  readonly spares: Spares;
   readonly store: RecordStore;
   readonly model: Model;
   readonly locks: KeyedMutex;

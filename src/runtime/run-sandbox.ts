@@ -7,15 +7,17 @@ import { attachShim } from './attach-shim.ts';
 import { ociIdMap } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
 import { POD_SYSCTLS, SHM_SIZE } from './defaults.ts';
+import { heldDescriptors } from './held.ts';
 import { newId } from './ids.ts';
-import { compileSandbox, type SandboxContext } from './launch/compile-sandbox.ts';
+import { compileSandbox, fitsSpare, type SandboxContext } from './launch/compile-sandbox.ts';
 import type { LaunchPlan } from './launch/encode.ts';
-import { POD_SLOTS } from './launch/protocol.gen.ts';
 import { logWarnings } from './launch-warnings.ts';
 import { Sandbox } from './model.ts';
 import { networkAttachment } from './network-attachment.ts';
 import { RECORD_VERSION, type SandboxRecord } from './records.ts';
 import { writeSandboxFiles } from './sandbox-files.ts';
+import type { RunningShim } from './shim/start.ts';
+import type { Spare } from './spares.ts';
 import { stopShim } from './stop-shim.ts';
 
 function checkConfig(config: PodSandboxConfig): void {
@@ -42,29 +44,42 @@ export function sandboxPlans(
   id: string,
   config: PodSandboxConfig,
   hostname: string,
+  prepared = false,
 ): LaunchPlan[] {
+  return compileSandbox({ ...sandboxContext(context, id, config, hostname, prepared), prepared });
+}
+
+const NO_CGROUP = { steps: [], directory: '', join: [] };
+
+function sandboxContext(
+  context: Pick<RuntimeContext, 'paths' | 'host' | 'cgroups'>,
+  id: string,
+  config: PodSandboxConfig,
+  hostname: string,
+  prepared: boolean,
+): Omit<SandboxContext, 'prepared'> {
   const linux = config.linux ?? {};
   const options = linux.securityContext?.namespaceOptions ?? {};
   const network = (options.network ?? NamespaceMode.POD) !== NamespaceMode.NODE;
   const userns = options.usernsOptions?.mode === NamespaceMode.POD ? options.usernsOptions : undefined;
-  const sandbox: SandboxContext = {
+  const sharedPid = (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD;
+  return {
     id,
     hostname,
     network,
     // A pod on the host's network has the host's name, too.
     uts: network,
     ipc: (options.ipc ?? NamespaceMode.POD) !== NamespaceMode.NODE,
-    sharedPid: (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
+    sharedPid,
     uidMap: ociIdMap(userns?.uids),
     gidMap: ociIdMap(userns?.gids),
-    sysctls: { ...(network ? POD_SYSCTLS : {}), ...linux.sysctls },
+    sysctls: { ...(network && !prepared ? POD_SYSCTLS : {}), ...linux.sysctls },
     shmSize: SHM_SIZE,
     staging: context.paths.staging,
-    cgroup: context.cgroups.pauseLeaf(linux.cgroupParent ?? '', id),
+    cgroup: sharedPid ? context.cgroups.pauseLeaf(linux.cgroupParent ?? '', id) : NO_CGROUP,
     oomScoreAdj: -998,
     features: context.host.features,
   };
-  return compileSandbox(sandbox);
 }
 
 export async function runSandbox(
@@ -75,7 +90,8 @@ export async function runSandbox(
 ): Promise<Sandbox> {
   checkConfig(config);
   const { store, model, log } = context;
-  const id = newId();
+  const spare = fitsSpare(sandboxContext(context, '', config, '', true)) ? context.spares.take() : undefined;
+  const id = spare?.id ?? newId();
   const hostNetwork = config.linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
   const hostname = hostNetwork || !config.hostname ? hostHostname() : config.hostname;
   const userns = config.linux?.securityContext?.namespaceOptions?.usernsOptions;
@@ -110,26 +126,25 @@ export async function runSandbox(
     writeSandboxFiles(store.sandboxDirectory(id), hostname, config.dnsConfig);
     failpoint('sandbox:after-files');
 
-    await spans.measure('start shim', 'agent', async () => {
-      using group = context.cgroups.openShimGroup(id);
-      undo.push('shim cgroup', () => context.cgroups.removeShimGroup(id));
-      failpoint('sandbox:after-shim-cgroup');
-      const shim = context.shims.start({
-        sandboxId: id,
-        socketPath: store.shimSocket(id),
-        cgroupFiles: group.files,
+    if (spare !== undefined) useSpare(context, sandbox, spare, undo);
+    else {
+      await spans.measure('start shim', 'agent', async () => {
+        using group = context.cgroups.openShimGroup(id);
+        undo.push('shim cgroup', () => context.cgroups.removeShimGroup(id));
+        failpoint('sandbox:after-shim-cgroup');
+        useShim(
+          context,
+          sandbox,
+          context.shims.start({ sandboxId: id, socketPath: store.shimSocket(id), cgroup: group.number }),
+          undo,
+        );
       });
-      attachShim(context, sandbox, shim.client);
-      sandbox.shimPidfd = shim.pidfd;
-      record.shimPid = shim.pid;
-      undo.push('shim', () => {
-        sandbox.stopping = true;
-        return stopShim(context, sandbox);
-      });
-    });
+    }
     failpoint('sandbox:after-shim');
 
-    await spans.measure('make namespaces', 'agent', () => makeNamespaces(context, sandbox, spans));
+    await spans.measure('make namespaces', 'agent', () =>
+      makeNamespaces(context, sandbox, spans, spare !== undefined),
+    );
     failpoint('sandbox:after-namespaces');
 
     if (!hostNetwork && context.network !== undefined) {
@@ -154,31 +169,38 @@ export async function runSandbox(
   }
 }
 
+function useShim(context: RuntimeContext, sandbox: Sandbox, shim: RunningShim, undo: CleanupStack): void {
+  attachShim(context, sandbox, shim.client);
+  sandbox.shimPidfd = shim.pidfd;
+  sandbox.record.shimPid = shim.pid;
+  undo.push('shim', () => {
+    sandbox.stopping = true;
+    return stopShim(context, sandbox);
+  });
+}
+
+function useSpare(context: RuntimeContext, sandbox: Sandbox, spare: Spare, undo: CleanupStack): void {
+  undo.push('shim cgroup', () => context.cgroups.removeShimGroup(spare.id));
+  useShim(context, sandbox, spare.shim, undo);
+  for (const [name, fd] of spare.namespaces) sandbox.namespaces.set(name, fd);
+}
+
 async function makeNamespaces(
   context: RuntimeContext,
   sandbox: Sandbox,
   spans: { add(span: Span): void },
+  prepared: boolean,
 ): Promise<void> {
   const { shim, record } = sandbox;
   if (shim === undefined) throw new NodeletError('SHIM_GONE', 'the shim has not started');
-  for (const plan of sandboxPlans(context, sandbox.id, record.config, record.hostname)) {
+  for (const plan of sandboxPlans(context, sandbox.id, record.config, record.hostname, prepared)) {
     const started = await shim.run(plan);
     if (started.pid !== 0) record.pausePid = started.pid;
     for (const span of started.spans) spans.add(span);
     logWarnings(context, sandbox.id, started.warnings);
-    const held = plan.operations.filter((operation) => operation.op === 'hold');
-    held.forEach((operation, i) => {
-      const fd = started.fds[i];
-      if (fd === undefined) return;
-      const name = slotName(operation.pod);
+    for (const [name, fd] of heldDescriptors(plan, started.fds)) {
       sandbox.namespaces.get(name)?.close();
       sandbox.namespaces.set(name, fd);
-    });
+    }
   }
-}
-
-function slotName(slot: number): keyof typeof POD_SLOTS {
-  for (const [name, number] of Object.entries(POD_SLOTS))
-    if (number === slot) return name as keyof typeof POD_SLOTS;
-  throw new NodeletError('INTERNAL', `no pod slot ${slot}`);
 }

@@ -9,8 +9,8 @@ import { Emitter, KeyedMutex, type Log, messageOf, NodeletError, type Span } fro
 import type { PodNetwork } from '../cni/index.ts';
 import * as cri from '../cri/index.ts';
 import type { ImageSource } from '../image/index.ts';
-import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
 import type { CgroupStats } from '../linux/cgroups/index.ts';
+import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
 import type { Fd } from '../linux/fd.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
@@ -26,6 +26,7 @@ import { removeContainer } from './remove-container.ts';
 import { runSandbox } from './run-sandbox.ts';
 import { SeccompPrograms } from './seccomp.ts';
 import { ShimStarter } from './shim/start.ts';
+import { Spares } from './spares.ts';
 import { startContainer } from './start-container.ts';
 import { checkContainer } from './state.ts';
 import { containerStats, sandboxStats } from './stats.ts';
@@ -50,6 +51,8 @@ export interface RuntimeOptions {
   /** Undefined: pods use the host's network only. */
   readonly network: PodNetwork | undefined;
   readonly log: Log;
+  /** Sandboxes that are made ahead, 1 by default; 0 makes each when it is asked for. */
+  readonly spares?: number;
 }
 
 export class Runtime implements cri.LocalRuntime {
@@ -62,19 +65,23 @@ export class Runtime implements cri.LocalRuntime {
     const staging = join(options.state, 'root');
     for (const path of [options.root, options.state]) mkdirSync(path, { recursive: true, mode: 0o700 });
     mkdirSync(staging, { recursive: true, mode: 0o755 });
+    const shared = {
+      cgroups: new RuntimeCgroups(options.cgroupRoot),
+      shims: new ShimStarter(),
+      store: new RecordStore(join(options.state, 'sandboxes')),
+      log: options.log,
+    };
     this.#context = {
+      ...shared,
+      spares: new Spares(shared, options.spares ?? 1),
       paths: { root: options.root, state: options.state, staging },
       host,
-      cgroups: new RuntimeCgroups(options.cgroupRoot),
       images: options.images,
       network: options.network,
       seccomp: new SeccompPrograms(host.arch, host.kernel),
-      shims: new ShimStarter(),
-      store: new RecordStore(join(options.state, 'sandboxes')),
       model: new Model(),
       locks: new KeyedMutex(),
       events: this.#events,
-      log: options.log,
       defaultDeviceProgram: () => this.#loadDeviceProgram(),
       emit: (kind, sandbox, container) => this.#emit(kind, sandbox, container),
     };
@@ -86,13 +93,16 @@ export class Runtime implements cri.LocalRuntime {
   }
 
   /** Adopts what runs and collects what has no owner. Called once, before anything else. */
-  recover(): Promise<Recovered> {
-    return recover(this.#context);
+  async recover(): Promise<Recovered> {
+    const recovered = await recover(this.#context);
+    this.#context.spares.refill();
+    return recovered;
   }
 
   /** Lets go of every pod; they run on. */
-  close(): void {
+  async close(): Promise<void> {
     this.#closed = true;
+    await this.#context.spares.close();
     for (const sandbox of this.#context.model.sandboxes.values()) {
       sandbox.stopping = true;
       sandbox.release();
@@ -301,7 +311,9 @@ export class Runtime implements cri.LocalRuntime {
   /** All that the container's cgroup says, for those who show more than CRI carries. */
   cgroupStats(containerId: string): CgroupStats {
     const { record, sandbox } = this.#context.model.container(containerId);
-    return this.#context.cgroups.stats(this.#context.cgroups.path(sandbox.record.config.linux?.cgroupParent ?? '', record.id));
+    return this.#context.cgroups.stats(
+      this.#context.cgroups.path(sandbox.record.config.linux?.cgroupParent ?? '', record.id),
+    );
   }
 
   async podSandboxStats(request: cri.PodSandboxStatsRequest): Promise<cri.PodSandboxStatsResponse> {

@@ -32,9 +32,12 @@ export async function startContainer(context: RuntimeContext, container: Contain
     failpoint('start:before-run');
     container.ended = deferred<void>();
     container.starting = true;
-    const started = await spans.measure('run launch plan', 'agent', () =>
-      shim.run(plan, program === undefined ? [] : [program.fd]),
-    );
+    const started = await spans.measure('run launch plan', 'agent', () => {
+      const running = shim.run(plan, program === undefined ? [] : [program.fd]);
+      // While the shim works there is time for the next pod.
+      context.spares.refill();
+      return running;
+    });
     failpoint('start:after-run');
     for (const span of started.spans) spans.add(span);
     logWarnings(context, record.id, started.warnings);

@@ -30,6 +30,8 @@ export interface SandboxContext {
   };
   readonly oomScoreAdj: number | undefined;
   readonly features: KernelFeatures;
+  /** The generic part was done ahead (`compileSpare`): what is left is what makes this pod this pod. */
+  readonly prepared: boolean;
 }
 
 /** uid_map's text. */
@@ -49,6 +51,42 @@ const HOLD_KINDS = [
   ['user', CLONE.NEWUSER],
   ['pid', CLONE.NEWPID],
 ] as const;
+
+/** Whether a sandbox can begin with what `compileSpare` made. */
+export function fitsSpare(context: Omit<SandboxContext, 'prepared'>): boolean {
+  return (
+    context.network &&
+    context.ipc &&
+    context.uts &&
+    context.uidMap.length === 0 &&
+    context.features.cloneDetached
+  );
+}
+
+/**
+ * The part of a sandbox that does not depend on its pod: network, IPC and UTS namespaces, loopback, default sysctls, shared
+ * memory. Making a network namespace takes longer than all the rest; a spare one is made while nobody waits.
+ */
+export function compileSpare(
+  id: string,
+  sysctls: Readonly<Record<string, string>>,
+  shmSize: number,
+): LaunchPlan {
+  const slots = new Slots(0);
+  const kinds = CLONE.NEWNET | CLONE.NEWIPC | CLONE.NEWUTS;
+  return {
+    kind: 'sandbox',
+    name: `${id}-spare`,
+    operations: [
+      { op: 'unshare', kinds },
+      { op: 'loopback-up' },
+      ...holdOperations(kinds, slots),
+      ...sysctlOperations(sysctls),
+      ...shmOperations(shmSize, 0, 0, slots),
+      { op: 'finish' },
+    ],
+  };
+}
 
 /**
  * The plans of a sandbox, to be run one after another. The first makes the namespaces and, where PIDs are shared, stays as
@@ -112,10 +150,14 @@ export function compileSandbox(context: SandboxContext): LaunchPlan[] {
     );
   } else {
     // Without a user namespace the shim makes them itself, and goes back to its own.
-    operations.push(
-      { op: 'unshare', kinds: kinds & ~CLONE.NEWPID },
-      ...podOperations(context, kinds & ~CLONE.NEWPID, slots),
-    );
+    if (context.prepared)
+      operations.push(...joinOperations(kinds), { op: 'hostname', name: context.hostname });
+    else {
+      operations.push(
+        { op: 'unshare', kinds: kinds & ~CLONE.NEWPID },
+        ...podOperations(context, kinds & ~CLONE.NEWPID, slots),
+      );
+    }
     if (!apart) operations.push(...asHost);
     if (context.sharedPid) {
       operations.push({ op: 'clone', flags: CLONE.NEWPID, cgroup, uidMap: '', gidMap: '' }, ...joins);
@@ -136,9 +178,7 @@ export function compileSandbox(context: SandboxContext): LaunchPlan[] {
       name: `${context.id.slice(0, 64)}-setup`,
       operations: [
         { op: 'clone', flags: 0, cgroup: -1, uidMap: '', gidMap: '' },
-        ...HOLD_KINDS.filter(([name, kind]) => (kinds & kind) !== 0 && name !== 'user' && name !== 'pid').map(
-          ([name, kind]): Operation => ({ op: 'join-namespace', namespace: POD_SLOTS[name], kind }),
-        ),
+        ...joinOperations(kinds),
         ...asHost,
         { op: 'finish' },
       ],
@@ -165,37 +205,56 @@ function holdOperations(kinds: number, slots: Slots): Operation[] {
   });
 }
 
-/** Sysctls and shared memory: with the host's rights, inside the pod's namespaces. */
-function hostOperations(context: SandboxContext, slots: Slots): Operation[] {
-  const operations: Operation[] = Object.entries(context.sysctls).map(
+function joinOperations(kinds: number): Operation[] {
+  return HOLD_KINDS.filter(([name, kind]) => (kinds & kind) !== 0 && name !== 'user' && name !== 'pid').map(
+    ([name, kind]): Operation => ({ op: 'join-namespace', namespace: POD_SLOTS[name], kind }),
+  );
+}
+
+function sysctlOperations(sysctls: Readonly<Record<string, string>>): Operation[] {
+  return Object.entries(sysctls).map(
     ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
   );
-  if (!context.ipc) return operations;
+}
+
+/** A detached tmpfs that the shim holds. */
+function shmOperations(size: number, uid: number, gid: number, slots: Slots): Operation[] {
   const shm = slots.take();
-  const attributes = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC;
-  const owner = [`uid=${mappedRoot(context.uidMap)}`, `gid=${mappedRoot(context.gidMap)}`];
-  const mount: Operation = {
-    op: 'mount',
-    type: 'tmpfs',
-    options: ['mode=1777', `size=${context.shmSize}`, ...owner],
-    attributes,
-    out: shm,
-  };
-  if (context.features.cloneDetached) {
-    operations.push(mount, { op: 'hold', source: shm, pod: POD_SLOTS.shm });
-    return operations;
-  }
+  return [
+    {
+      op: 'mount',
+      type: 'tmpfs',
+      options: ['mode=1777', `size=${size}`, `uid=${uid}`, `gid=${gid}`],
+      attributes: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC,
+      out: shm,
+    },
+    { op: 'hold', source: shm, pod: POD_SLOTS.shm },
+  ];
+}
+
+/** Sysctls and shared memory: with the host's rights, inside the pod's namespaces. */
+function hostOperations(context: SandboxContext, slots: Slots): Operation[] {
+  const operations = sysctlOperations(context.sysctls);
+  if (!context.ipc || context.prepared) return operations;
+  const [mount, hold] = shmOperations(
+    context.shmSize,
+    mappedRoot(context.uidMap),
+    mappedRoot(context.gidMap),
+    slots,
+  );
+  if (mount?.op !== 'mount' || hold === undefined) return operations;
+  if (context.features.cloneDetached) return [...operations, mount, hold];
   // Before Linux 6.15 a detached tree cannot be cloned: it is attached in a mount namespace that the shim holds.
   const namespace = slots.take();
-  operations.push(
+  return [
+    ...operations,
     { op: 'unshare', kinds: CLONE.NEWNS },
     { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
     mount,
-    { op: 'attach', tree: shm, path: context.staging },
+    { op: 'attach', tree: mount.out, path: context.staging },
     { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: namespace },
     { op: 'hold', source: namespace, pod: POD_SLOTS.mnt },
-  );
-  return operations;
+  ];
 }
 
 /** The id that Kubernetes' own pause image runs as. */

@@ -29,7 +29,7 @@ export type Operation =
   | { readonly op: 'clone'; readonly flags: bigint | number; readonly cgroup: number; readonly uidMap: string; readonly gidMap: string }
   /** setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards */
   | { readonly op: 'children-namespace'; readonly namespace: number }
-  /** setns */
+  /** setns; the shim goes back to its own */
   | { readonly op: 'join-namespace'; readonly namespace: number; readonly kind: number }
   /** one setns of a pidfd with all namespaces of a process (Linux 5.8) */
   | { readonly op: 'join-process'; readonly pidfd: number; readonly kinds: number }
@@ -138,7 +138,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'exit-record': { code: 7, side: 'shim', doc: "where the exit is recorded, which counter tells an OOM kill, which cgroup.kill ends what is left", fields: [["path","str"],["oomFile","str"],["oomKey","str"],["killFile","str"]] },
   'clone': { code: 8, side: 'any', doc: "clone3; the list goes on in the child, the parent writes the id maps first", fields: [["flags","u64"],["cgroup","slot"],["uidMap","str"],["gidMap","str"]] },
   'children-namespace': { code: 9, side: 'shim', doc: "setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards", fields: [["namespace","slot"]] },
-  'join-namespace': { code: 10, side: 'child', doc: "setns", fields: [["namespace","slot"],["kind","u32"]] },
+  'join-namespace': { code: 10, side: 'any', doc: "setns; the shim goes back to its own", fields: [["namespace","slot"],["kind","u32"]] },
   'join-process': { code: 11, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
   'unshare': { code: 12, side: 'any', doc: "unshare; the shim goes back to its own namespaces when it is done with the list", fields: [["kinds","u32"]] },
   'hold': { code: 13, side: 'any', doc: "gives a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },

@@ -9,8 +9,8 @@ import { ShimClient } from './client.ts';
 export interface ShimStart {
   readonly sandboxId: string;
   readonly socketPath: string;
-  /** Open `cgroup.procs` files that the shim moves itself into. */
-  readonly cgroupFiles?: readonly number[];
+  /** The open v2 cgroup that the shim is born in. */
+  readonly cgroup: number;
 }
 
 export interface RunningShim {
@@ -42,7 +42,7 @@ export class ShimStarter {
       ['nodelet-shim', options.sandboxId, options.socketPath],
       [],
       [nul, nul, nul, theirs.number],
-      options.cgroupFiles ?? [],
+      options.cgroup,
       [],
       true,
     );

@@ -9,6 +9,7 @@ import {
 } from '../../../src/cri/index.ts';
 import { footprint } from '../../fixtures/leaks.ts';
 import {
+  type ContainerOptions,
   containerConfig,
   ended,
   IMAGE,
@@ -305,7 +306,7 @@ describe('what cannot be started', () => {
     await runtime.removePodSandbox({ podSandboxId });
   });
 
-  test.each([
+  test.each<[string, ContainerOptions, string]>([
     ['an image that is not there', { image: { image: 'test.local/absent:1' } }, 'IMAGE_NOT_FOUND'],
     ['a user that the image does not have', { security: { runAsUsername: 'nobody-here' } }, 'INVALID_USER'],
     ['a user id that wraps around', { security: { runAsUser: { value: 2 ** 32 } } }, 'INVALID_USER'],

@@ -1,0 +1,24 @@
+import type { Fd } from '../linux/fd.ts';
+import type { LaunchPlan } from './launch/encode.ts';
+import { POD_SLOTS } from './launch/protocol.gen.ts';
+
+type PodSlot = keyof typeof POD_SLOTS;
+
+const NAMES = new Map<number, PodSlot>(
+  Object.entries(POD_SLOTS).map(([name, slot]) => [slot, name as PodSlot]),
+);
+
+/** The descriptors that came back from a sandbox plan, by what they are: in the order of its `hold` operations. */
+export function heldDescriptors(plan: LaunchPlan, fds: readonly Fd[]): Map<PodSlot, Fd> {
+  const held = new Map<PodSlot, Fd>();
+  plan.operations
+    .filter((operation) => operation.op === 'hold')
+    .forEach((operation, i) => {
+      const fd = fds[i];
+      const name = NAMES.get(operation.pod);
+      if (fd === undefined || name === undefined) return;
+      held.get(name)?.close();
+      held.set(name, fd);
+    });
+  return held;
+}
