@@ -46,10 +46,28 @@ export function sandboxPlans(
   hostname: string,
   prepared = false,
 ): LaunchPlan[] {
-  return compileSandbox({ ...sandboxContext(context, id, config, hostname, prepared), prepared });
+  return compileSandbox(sandboxContext(context, id, config, hostname, prepared));
 }
 
 const NO_CGROUP = { steps: [], directory: '', join: [] };
+
+/** Which namespaces a request wants for its pod. */
+function namespacesOf(
+  config: PodSandboxConfig,
+): Pick<SandboxContext, 'network' | 'uts' | 'ipc' | 'sharedPid' | 'uidMap' | 'gidMap'> {
+  const options = config.linux?.securityContext?.namespaceOptions ?? {};
+  const network = (options.network ?? NamespaceMode.POD) !== NamespaceMode.NODE;
+  const users = options.usernsOptions?.mode === NamespaceMode.POD ? options.usernsOptions : undefined;
+  return {
+    network,
+    // A pod on the host's network has the host's name, too.
+    uts: network,
+    ipc: (options.ipc ?? NamespaceMode.POD) !== NamespaceMode.NODE,
+    sharedPid: (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
+    uidMap: ociIdMap(users?.uids),
+    gidMap: ociIdMap(users?.gids),
+  };
+}
 
 function sandboxContext(
   context: Pick<RuntimeContext, 'paths' | 'host' | 'cgroups'>,
@@ -57,28 +75,20 @@ function sandboxContext(
   config: PodSandboxConfig,
   hostname: string,
   prepared: boolean,
-): Omit<SandboxContext, 'prepared'> {
-  const linux = config.linux ?? {};
-  const options = linux.securityContext?.namespaceOptions ?? {};
-  const network = (options.network ?? NamespaceMode.POD) !== NamespaceMode.NODE;
-  const userns = options.usernsOptions?.mode === NamespaceMode.POD ? options.usernsOptions : undefined;
-  const sharedPid = (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD;
+): SandboxContext {
+  const namespaces = namespacesOf(config);
+  const { network, sharedPid } = namespaces;
   return {
     id,
     hostname,
-    network,
-    // A pod on the host's network has the host's name, too.
-    uts: network,
-    ipc: (options.ipc ?? NamespaceMode.POD) !== NamespaceMode.NODE,
-    sharedPid,
-    uidMap: ociIdMap(userns?.uids),
-    gidMap: ociIdMap(userns?.gids),
-    sysctls: { ...(network && !prepared ? POD_SYSCTLS : {}), ...linux.sysctls },
+    ...namespaces,
+    sysctls: { ...(network && !prepared ? POD_SYSCTLS : {}), ...config.linux?.sysctls },
     shmSize: SHM_SIZE,
     staging: context.paths.staging,
-    cgroup: sharedPid ? context.cgroups.pauseLeaf(linux.cgroupParent ?? '', id) : NO_CGROUP,
+    cgroup: sharedPid ? context.cgroups.pauseLeaf(config.linux?.cgroupParent ?? '', id) : NO_CGROUP,
     oomScoreAdj: -998,
     features: context.host.features,
+    prepared,
   };
 }
 
@@ -90,12 +100,13 @@ export async function runSandbox(
 ): Promise<Sandbox> {
   checkConfig(config);
   const { store, model, log } = context;
-  const spare = fitsSpare(sandboxContext(context, '', config, '', true)) ? context.spares.take() : undefined;
+  const namespaces = namespacesOf(config);
+  const spare = fitsSpare({ ...namespaces, features: context.host.features })
+    ? context.spares.take()
+    : undefined;
   const id = spare?.id ?? newId();
-  const hostNetwork = config.linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
+  const hostNetwork = !namespaces.network;
   const hostname = hostNetwork || !config.hostname ? hostHostname() : config.hostname;
-  const userns = config.linux?.securityContext?.namespaceOptions?.usernsOptions;
-  const mapped = userns?.mode === NamespaceMode.POD;
   const record: SandboxRecord = {
     version: RECORD_VERSION,
     bootId: context.host.bootId,
@@ -108,8 +119,8 @@ export async function runSandbox(
     pausePid: 0,
     network: undefined,
     hostname,
-    uidMap: mapped ? ociIdMap(userns?.uids) : [],
-    gidMap: mapped ? ociIdMap(userns?.gids) : [],
+    uidMap: namespaces.uidMap,
+    gidMap: namespaces.gidMap,
     spans: [],
   };
   const sandbox = new Sandbox(record);

@@ -53,7 +53,9 @@ const HOLD_KINDS = [
 ] as const;
 
 /** Whether a sandbox can begin with what `compileSpare` made. */
-export function fitsSpare(context: Omit<SandboxContext, 'prepared'>): boolean {
+export function fitsSpare(
+  context: Pick<SandboxContext, 'network' | 'ipc' | 'uts' | 'uidMap' | 'features'>,
+): boolean {
   return (
     context.network &&
     context.ipc &&
