@@ -2,8 +2,9 @@
  * The agent's end of the conversation with one shim. Requests are answered in any order; events come unasked. When the
  * connection ends (the shim has died) every open request fails with SHIM_GONE and `onGone` is called once.
  */
+import { basename, dirname } from 'node:path';
 import { Emitter, NodeletError, type Span, withDeadline } from '../../base/index.ts';
-import { POLL } from '../../linux/constants.ts';
+import { AT_FDCWD, O, POLL } from '../../linux/constants.ts';
 import { Fd, FdWatcher } from '../../linux/fd.ts';
 import { native } from '../../linux/native.ts';
 import { check, errnoName, errnoText } from '../../linux/syscall-error.ts';
@@ -55,9 +56,16 @@ export class ShimClient {
     this.#watcher = new FdWatcher(socket.number, POLL.READABLE | POLL.DISCONNECT, () => this.#readable());
   }
 
-  /** Connects to a running shim. Throws the errno's code (ENOENT, ECONNREFUSED) where there is none. */
+  /**
+   * Connects to a running shim. Throws the errno's code (ENOENT, ECONNREFUSED) where there is none. A socket's name has
+   * 107 bytes, a state directory may be deeper: the directory is named by a descriptor.
+   */
   static connect(path: string): ShimClient {
-    return new ShimClient(new Fd(check(native().connectSeqpacket(path), 'connect', path)));
+    using directory = new Fd(
+      check(native().openat2(AT_FDCWD, dirname(path), O.PATH | O.DIRECTORY, 0, 0), 'open', dirname(path)),
+    );
+    const name = `/proc/self/fd/${directory.number}/${basename(path)}`;
+    return new ShimClient(new Fd(check(native().connectSeqpacket(name), 'connect', path)));
   }
 
   get connected(): boolean {
