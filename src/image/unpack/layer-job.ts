@@ -18,18 +18,16 @@ import {
   replaceFileSync,
   syncDirectory,
 } from '../../base/index.ts';
-import { AT_FDCWD, S_IF } from '../../linux/constants.ts';
+import { AT_FDCWD } from '../../linux/constants.ts';
 import { native } from '../../linux/native.ts';
 import { check } from '../../linux/syscall-error.ts';
-import { attributesOfNode, setAttributes } from './attributes.ts';
 import { BlobReader, type Tail } from './blob-reader.ts';
 import { decompress } from './decompress.ts';
-import { checkAt, diskFull, isNoRoom, requireRoom } from './disk.ts';
+import { diskFull, isNoRoom, requireRoom } from './disk.ts';
 import type { Limits } from './limits.ts';
-import { showName } from './names.ts';
 import { TarReader } from './tar/reader.ts';
-import { isKind, openDirectory, rawName, removePath, statFd, statName } from './tree.ts';
-import { LayerView, type ViewNode } from './view.ts';
+import { openDirectory, removePath } from './tree.ts';
+import { LayerView } from './view.ts';
 import { type LayerSummary, LayerWriter, NeedsLower } from './writer.ts';
 
 export interface LayerJob {
@@ -163,67 +161,6 @@ function watchRoom(path: string, limits: Limits): (entries: number, bytes: numbe
     nextBytes = bytes + checkBytes;
     requireRoom(path, { bytes: limits.reserveBytes, inodes: limits.reserveInodes }, 'unpack a layer');
   };
-}
-
-/**
- * Gives the directories that a layer's tar did not list the look that they have in the layers below (image-spec says
- * nothing; containerd and docker do so), and hides the names below an opaque root. Returns false, having changed
- * nothing, where one of them is a link below: then the layer has to be unpacked again with the layers below at hand.
- */
-export function settleLayer(directory: string, lower: readonly string[], summary: LayerSummary): boolean {
-  if (lower.length === 0) return true;
-  if (summary.implied.length === 0 && !summary.rootImplied && !summary.rootOpaque) return true;
-  using view = new LayerView(lower);
-  const like = summary.implied.map((path) =>
-    view.at(path, true, (found) => {
-      if (found === undefined) return undefined;
-      return { moved: found.path !== path, attributes: found.node.directory && attributesOfNode(found.node) };
-    }),
-  );
-  if (like.some((below) => below?.moved === true && below.attributes !== undefined)) return false;
-  const path = join(directory, 'fs');
-  const root = check(openDirectory(AT_FDCWD, path), 'openat2', path);
-  try {
-    for (const [i, implied] of summary.implied.entries()) {
-      const attributes = like[i]?.attributes;
-      if (attributes === undefined) continue;
-      const fd = checkAt(openDirectory(root, rawName(implied)), 'open', path, showName(implied));
-      try {
-        setAttributes(fd, attributes, path, showName(implied));
-      } finally {
-        native().close(fd);
-      }
-    }
-    // New names in the root change its time: it is set again, to what the tar said or to that of below.
-    const own = statFd(root);
-    if (summary.rootOpaque) hideRoot(root, view, path);
-    const source: ViewNode = { stat: own, dirfd: root, name: '', directory: undefined };
-    const wanted = summary.rootImplied ? view.at('', true, (found) => found?.node) : undefined;
-    setAttributes(root, attributesOfNode(wanted ?? source), path, '"/"');
-  } finally {
-    native().close(root);
-  }
-  return true;
-}
-
-function hideRoot(root: number, view: LayerView, path: string): void {
-  for (const name of view.root.names()) {
-    const raw = rawName(name);
-    const stat = statName(root, raw);
-    if (stat === undefined) {
-      checkAt(native().mknodat(root, raw, S_IF.CHR, 0, 0), 'mknod', path, showName(name));
-    } else if (isKind(stat, S_IF.DIR)) {
-      const fd = checkAt(openDirectory(root, raw), 'open', path, showName(name));
-      const marked = native().setxattr(
-        `/proc/self/fd/${fd}`,
-        'trusted.overlay.opaque',
-        Buffer.from('y'),
-        false,
-      );
-      native().close(fd);
-      checkAt(marked, 'mark as opaque', path, showName(name));
-    }
-  }
 }
 
 /** Makes a finished layer visible under `target`, with `record` in it, durably. */

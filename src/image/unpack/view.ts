@@ -164,7 +164,8 @@ function partsOf(path: string): string[] {
   return path.split('/').filter((part) => part !== '' && part !== '.');
 }
 
-function isOpaque(fd: number): boolean {
+/** An open directory that shows nothing of the layers below it. */
+export function isOpaque(fd: number): boolean {
   const value = native().getxattr(`/proc/self/fd/${fd}`, 'trusted.overlay.opaque', false);
   return typeof value !== 'number' && value.length === 1 && value[0] === 0x79;
 }

@@ -1,11 +1,13 @@
 /** Entry of the image worker thread (dist/image-worker.js): everything that would hold up the agent's event loop. */
+import { join } from 'node:path';
 import { parentPort } from 'node:worker_threads';
 import { codeOf, messageOf, NodeletError, unreachable } from '../../base/index.ts';
 import { readArchive } from './archive-job.ts';
 import { Tail } from './blob-reader.ts';
 import { copyOut } from './copy-out.ts';
-import { commitLayer, runLayerJob, settleLayer } from './layer-job.ts';
+import { commitLayer, runLayerJob } from './layer-job.ts';
 import type { FromWorker, PlainError, ToWorker } from './messages.ts';
+import { settleLayer } from './settle.ts';
 import { measureTree, removePath } from './tree.ts';
 
 const port = parentPort;
@@ -29,7 +31,7 @@ function perform(run: Run, { tail, abort }: Current): unknown {
     case 'layer':
       return runLayerJob(run.job, tail, abort.signal, (read) => send({ type: 'progress', read }));
     case 'settle':
-      return settleLayer(run.job.directory, run.job.lower, run.job.summary);
+      return settleLayer(join(run.job.directory, 'fs'), run.job.lower, run.job.summary);
     case 'commit':
       return commitLayer(run.job.directory, run.job.target, run.job.record);
     case 'remove':

@@ -46,6 +46,8 @@ export interface LayerSummary {
   /** Directories that the tar did not list (latin1 paths, parents first): they look like those of the layer below. */
   readonly implied: readonly string[];
   readonly rootImplied: boolean;
+  /** Paths of whiteouts that were made: those that hide nothing have to go again. */
+  readonly whiteouts: readonly string[];
   /** `.wh..wh..opq` in the root, which overlayfs does not know: each name of the layers below has to be hidden. */
   readonly rootOpaque: boolean;
 }
@@ -84,6 +86,7 @@ export class LayerWriter implements TarSink {
   readonly #parents: Parents;
   readonly #directories = new Map<string, Attributes>();
   readonly #implied = new Set<string>();
+  readonly #whiteouts: string[] = [];
   #rootAttributes: Attributes | undefined;
   #rootOpaque = false;
   #entries = 0;
@@ -171,6 +174,7 @@ export class LayerWriter implements TarSink {
       bytes: this.#bytes,
       implied: [...this.#implied],
       rootImplied: this.#rootAttributes === undefined,
+      whiteouts: this.#whiteouts,
       rootOpaque: this.#rootOpaque,
     };
   }
@@ -371,6 +375,7 @@ export class LayerWriter implements TarSink {
     if (stat === undefined) {
       const { mtime, mtimeNsec } = attributesOf(entry, this.#options.limits);
       this.#check(native().mknodat(parent, name, S_IF.CHR, 0, 0), 'mknod', path);
+      this.#whiteouts.push(path);
       this.#check(
         native().utimensat(parent, name, mtime, mtimeNsec, AT_SYMLINK_NOFOLLOW),
         'set the times of',
