@@ -245,8 +245,13 @@ describe('a shim that dies', () => {
 test('a pause process that dies makes the sandbox unready', async () => {
   const { podSandboxId, containerId } = await start(['sleep', '1000'], true);
   const { runtime } = fixture;
+  const unready = new Promise<void>((resolve) => {
+    runtime.onEvent((event) => {
+      if (event.containerId === podSandboxId) resolve();
+    });
+  });
   process.kill(runtime.context.model.sandbox(podSandboxId).record.pausePid, 'SIGKILL');
-  await ended(runtime, containerId);
+  await Promise.all([ended(runtime, containerId), unready]);
   expect((await runtime.podSandboxStatus({ podSandboxId })).status?.state).toBe(
     PodSandboxState.SANDBOX_NOTREADY,
   );
