@@ -12,12 +12,14 @@ import {
   Kubelet,
   LinuxPodCgroups,
   type NodeFacts,
+  type PodStatusChange,
   probeNode,
   StaticPodSource,
   type StopOptions,
   syncStaticPods,
 } from '../kubelet/index.ts';
 import { type HostFacts, probeHost, Runtime } from '../runtime/index.ts';
+import { REMOVE_WHEN_ENDED } from './annotations.ts';
 import type { AgentConfig } from './config.ts';
 import { HostPorts } from './host-ports.ts';
 import { AgentLock } from './lock.ts';
@@ -130,6 +132,7 @@ export class Agent {
   async #start(): Promise<void> {
     await this.runtime.recover();
     this.kubelet.onStatus((change) => this.#hostPorts.update(change));
+    this.kubelet.onStatus((change) => this.#removeWhenEnded(change));
     this.kubelet.onRemoved((pod) => this.#removed(pod));
     const given = this.#store.load();
     for (const configMap of given.configMaps) this.kubelet.objects.putConfigMap(configMap);
@@ -157,6 +160,15 @@ export class Agent {
     source.start();
     this.#static = source;
     return before.pods;
+  }
+
+  /** For pods of which nobody waits for the end: `nodelet run --detach --rm`. */
+  #removeWhenEnded({ pod, status }: PodStatusChange): void {
+    if (pod.metadata.annotations?.[REMOVE_WHEN_ENDED] !== 'true') return;
+    if (status.phase !== 'Succeeded' && status.phase !== 'Failed') return;
+    this.kubelet.remove(pod.metadata.uid).catch((error: unknown) => {
+      this.log.warn({ pod: podKey(pod), error: describeError(error) }, 'cannot remove a pod that has ended');
+    });
   }
 
   #removed(pod: BoundPod): void {

@@ -6,7 +6,6 @@ import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { NodeletError } from '../base/index.ts';
-import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, DEFAULT_SUBNETS } from '../cni/index.ts';
 
 export interface AgentConfig {
   /** Durable state of the runtime: images, snapshots, volumes. */
@@ -44,6 +43,16 @@ export interface AgentConfig {
   readonly exitWhenEmpty: boolean;
 }
 
+/**
+ * The defaults of the cni room, written out: its door would bring the whole room into every command that asks for a socket.
+ * A test holds them equal.
+ */
+export const NETWORK_DEFAULTS = {
+  bridge: 'nodelet0',
+  dataDir: '/var/lib/cni/networks',
+  subnets: ['10.88.0.0/16', 'fd4e:6f64:656c::/64'],
+} as const;
+
 export const DEFAULT_ROOT = '/var/lib/nodelet';
 export const DEFAULT_STATE = '/run/nodelet';
 export const DEFAULT_CGROUP_ROOT = '/nodelet';
@@ -79,15 +88,15 @@ export const SETTINGS = {
   hostnameOverride: { kind: 'text', doc: "the node's name (default: the host's)" },
   nodeIp: { kind: 'list', doc: "the node's addresses (default: those of the default route)" },
   network: { kind: 'text', doc: 'bridge, or host: pods may only use the network of the host' },
-  bridge: { kind: 'text', doc: `name of the bridge (default ${DEFAULT_BRIDGE})` },
+  bridge: { kind: 'text', doc: `name of the bridge (default ${NETWORK_DEFAULTS.bridge})` },
   podCidr: {
     kind: 'list',
-    doc: `subnets of pods, one of each family at most (default ${DEFAULT_SUBNETS.join(',')})`,
+    doc: `subnets of pods, one of each family at most (default ${NETWORK_DEFAULTS.subnets.join(',')})`,
   },
   mtu: { kind: 'number', doc: "of pods' links (default: as the host's default route)", check: positive },
   cniDataDir: {
     kind: 'path',
-    doc: `where addresses are kept (default ${DEFAULT_DATA_DIR}, or <root>/cni/networks where root is set)`,
+    doc: `where addresses are kept (default ${NETWORK_DEFAULTS.dataDir}, or <root>/cni/networks where root is set)`,
   },
   clusterDns: { kind: 'list', doc: 'name servers for dnsPolicy ClusterFirst' },
   clusterDomain: { kind: 'text', doc: 'default cluster.local' },
@@ -232,11 +241,11 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
     nodeName: text('hostnameOverride', hostname().trim().toLowerCase()),
     nodeIps: list('nodeIp'),
     network,
-    bridge: text('bridge', DEFAULT_BRIDGE),
-    subnets: subnets.length > 0 ? subnets : DEFAULT_SUBNETS,
+    bridge: text('bridge', NETWORK_DEFAULTS.bridge),
+    subnets: subnets.length > 0 ? subnets : NETWORK_DEFAULTS.subnets,
     defaultSubnets: subnets.length === 0,
     mtu: number('mtu', 0),
-    cniDataDir: text('cniDataDir', own ? join(root, 'cni', 'networks') : DEFAULT_DATA_DIR),
+    cniDataDir: text('cniDataDir', own ? join(root, 'cni', 'networks') : NETWORK_DEFAULTS.dataDir),
     clusterDns: list('clusterDns'),
     clusterDomain: text('clusterDomain', 'cluster.local'),
     resolvConf: text(

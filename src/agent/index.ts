@@ -2,13 +2,15 @@
  * The agent's door. What a command needs to talk to an agent is here at once; the agent itself, and with it every other
  * room, is loaded by the functions that need it, so that `nodelet ps` does not pay for a container runtime.
  */
-import type { Log } from '../base/index.ts';
+import { hasCode, type Log } from '../base/index.ts';
 import type { Agent } from './agent.ts';
 import type { ExecRequest } from './api/exec-client.ts';
 import type { AgentConfig } from './config.ts';
 
 export type { Agent, Taken } from './agent.ts';
+export { REMOVE_WHEN_ENDED, RUN_BY } from './annotations.ts';
 export { AgentClient, type PodChange, unreachable } from './api/client.ts';
+export { errorBody, fromBody } from './api/errors.ts';
 export type { ExecRequest } from './api/exec-client.ts';
 export type * from './api/types.ts';
 export {
@@ -19,6 +21,7 @@ export {
   DEFAULT_ROOT,
   DEFAULT_STATE,
   flagName,
+  NETWORK_DEFAULTS,
   readConfigFile,
   readFlags,
   resolveConfig,
@@ -30,11 +33,16 @@ export {
 export type * from './explain/types.ts';
 export type { OutputChunk } from './output.ts';
 
+export interface CloseOptions {
+  /** Where no pod is left, what all pods share goes as well: bridge, rules, cgroups. */
+  readonly dismantle?: boolean;
+}
+
 /** An agent with its local API. */
 export interface RunningAgent {
   readonly agent: Agent;
   /** Ends the API, then lets go of the pods, which run on. Twice is safe. */
-  close(): Promise<void>;
+  close(options?: CloseOptions): Promise<void>;
 }
 
 /** Starts an agent in this process and opens its socket. Throws what `Agent.start` throws. */
@@ -49,17 +57,29 @@ export async function startAgent(config: AgentConfig, log: Log): Promise<Running
     throw error;
   }
   let closing: Promise<void> | undefined;
-  const close = async (): Promise<void> => {
+  const close = async ({ dismantle = false }: CloseOptions): Promise<void> => {
     await server.close();
+    const free = dismantle && agent.kubelet.list().length === 0;
+    if (free) await dismantleNetwork(agent);
     await agent.close();
+    if (free) await (await import('./dismantle.ts')).removeCgroups(agent);
   };
   return {
     agent,
-    close() {
-      closing ??= close();
+    close(options = {}) {
+      closing ??= close(options);
       return closing;
     },
   };
+}
+
+async function dismantleNetwork(agent: Agent): Promise<void> {
+  try {
+    await agent.network?.tearDown();
+  } catch (error) {
+    // A sandbox that nobody knows yet, of another program on the same network: it stays then.
+    if (!hasCode(error, 'NETWORK_IN_USE')) throw error;
+  }
 }
 
 /** Runs a program in a container; see ExecRequest. Returns its exit code. */

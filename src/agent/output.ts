@@ -2,7 +2,7 @@
  * Everything that a pod's containers write, as it comes, over restarts, until the pod has ended: what `nodelet run` shows.
  * Each instance of a container is followed by its id, so that none is missed and none shown twice.
  */
-import { deferred, hasCode } from '../base/index.ts';
+import { type Deferred, deferred, hasCode } from '../base/index.ts';
 import { type LogChunk, readLog } from '../kubelet/index.ts';
 import type { Agent } from './agent.ts';
 
@@ -12,21 +12,21 @@ export interface OutputChunk extends LogChunk {
 
 /** Chunks on their way from several readers to one consumer; a reader waits until its chunk was taken. */
 class Funnel {
-  readonly #waiting: { readonly chunk: OutputChunk; readonly taken: () => void }[] = [];
+  readonly #waiting: { readonly chunk: OutputChunk; readonly taken: Deferred<void> }[] = [];
   #wake: (() => void) | undefined;
   #closed = false;
 
   put(chunk: OutputChunk): Promise<void> {
     if (this.#closed) return Promise.resolve();
-    const { promise, resolve } = deferred<void>();
-    this.#waiting.push({ chunk, taken: resolve });
+    const taken = deferred<void>();
+    this.#waiting.push({ chunk, taken });
     this.wake();
-    return promise;
+    return taken.promise;
   }
 
   take(): OutputChunk | undefined {
     const next = this.#waiting.shift();
-    next?.taken();
+    next?.taken.resolve();
     return next?.chunk;
   }
 
