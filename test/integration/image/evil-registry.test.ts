@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -102,20 +103,18 @@ describe('transfers that break', () => {
 
   test('a registry that always hangs up is given up, and the bytes are kept for the next pull', async () => {
     const name = registry.add('stubborn', image);
-    const hangUp =
-      (bytes: number) =>
-      (request: Request, response: import('node:http').ServerResponse, self: EvilRegistry) => {
-        if (!isBlob(request, big)) return false;
-        const from = Number(/=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
-        response.writeHead(from > 0 ? 206 : 200, {
-          'content-range': `bytes ${from}-${bigSize - 1}/${bigSize}`,
-          'content-length': bigSize - from,
-        });
-        response.write(self.data(big).subarray(from, from + bytes), () =>
-          setTimeout(() => response.destroy(), 20),
-        );
-        return true;
-      };
+    const hangUp = (bytes: number) => (request: Request, response: ServerResponse, self: EvilRegistry) => {
+      if (!isBlob(request, big)) return false;
+      const from = Number(/=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from > 0 ? 206 : 200, {
+        'content-range': `bytes ${from}-${bigSize - 1}/${bigSize}`,
+        'content-length': bigSize - from,
+      });
+      response.write(self.data(big).subarray(from, from + bytes), () =>
+        setTimeout(() => response.destroy(), 20),
+      );
+      return true;
+    };
     registry.rule = hangUp(100_000);
     const text = await failure(images.pull(name));
     expect(text).toMatch(
@@ -462,7 +461,7 @@ describe('answers that are too much', () => {
 describe('log-in and redirects', () => {
   const auth = { username: 'ann', password: 'secret' };
   const basic = `Basic ${Buffer.from('ann:secret').toString('base64')}`;
-  const challenge = (response: import('node:http').ServerResponse, value: string): true => {
+  const challenge = (response: ServerResponse, value: string): true => {
     response.writeHead(401, { 'www-authenticate': value }).end();
     return true;
   };

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  type BigIntStats,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -113,8 +114,7 @@ describe('what a layer may hold', () => {
       ),
     );
     const root = layerPath(record, 0);
-    const stat = (name: string): import('node:fs').BigIntStats =>
-      lstatSync(join(root, name), { bigint: true });
+    const stat = (name: string): BigIntStats => lstatSync(join(root, name), { bigint: true });
     expect(statSync(root)).toMatchObject({ mode: 0o41777, uid: 3, gid: 4 });
     expect(stat('.').mtimeNs).toBe(1_000_000_000_000n);
     expect(stat('d')).toMatchObject({
@@ -399,7 +399,7 @@ function model(layers: readonly (readonly Entry[])[]): Record<string, string> {
       }
     }
   }
-  tree = new Map([...tree].sort());
+  tree = new Map([...tree].sort(([a], [b]) => (a < b ? -1 : 1)));
   return Object.fromEntries([['.', 'directory'], ...tree]);
 }
 
@@ -426,7 +426,7 @@ function readableTree(root: string): Record<string, string> {
     Object.entries(describeTree(root, { directoryTimes: false })).map(([path, text]) => {
       const stat = lstatSync(join(root, path));
       if (stat.isDirectory()) return [path, simple(text) ?? `directory ${text}`];
-      if (stat.isFile() && stat.nlink === 1 && /^100644 0:0 0 /.test(text))
+      if (stat.isFile() && stat.nlink === 1 && text.startsWith('100644 0:0 0 '))
         return [path, `file ${readFileSync(join(root, path), 'utf8')}`];
       return [path, text];
     }),
