@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { patience } from './test/fixtures/patience.ts';
 
 export default defineConfig({
   test: {
@@ -18,8 +19,8 @@ export default defineConfig({
           // One kernel, one set of cgroups and bridges: files run one after another, each in its own process.
           fileParallelism: false,
           pool: 'forks',
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 120_000 * patience,
         },
       },
     ],
