@@ -30,7 +30,7 @@ const image = images.resolve('bench.local/true:1');
 if (image === undefined) throw new Error('the image was not packed');
 const layer = images.prepare('rootfs', image).lower[0] ?? '';
 const bundle = join(base, 'bundle');
-cpSync(layer, join(bundle, 'rootfs'), { recursive: true });
+cpSync(layer, join(bundle, 'rootfs'), { recursive: true, verbatimSymlinks: true });
 for (const name of ['proc', 'dev', 'sys']) mkdirSync(join(bundle, 'rootfs', name), { recursive: true });
 await images.removeSnapshot('rootfs');
 
