@@ -19,19 +19,28 @@ const BOOT_DEADLINE = 120;
  */
 export function boot({ kernel, initrd, disks, memory, cpus, deadline, log, line, interactive = false }) {
   const mode = interactive ? 'shell' : 'tests';
-  const args = [
-    ...['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', String(cpus), '-m', String(memory)],
-    ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-net', 'none'],
-    ...['-kernel', kernel, '-initrd', initrd],
-    // Panics end the run at once: the guest reboots, which -no-reboot turns into an exit.
-    ...['-append', `console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on nodelet.mode=${mode}`],
-    ...(interactive ? ['-serial', 'mon:stdio'] : ['-serial', 'stdio']),
-    ...['-device', 'virtio-rng-pci'],
-    ...disks.flatMap(({ file, keep }) => [
-      '-drive',
+  const drives = disks.map(
+    ({ file, keep }) =>
       `file=${file.replaceAll(',', ',,')},format=raw,if=virtio,cache=unsafe,snapshot=${keep ? 'off' : 'on'}`,
-    ]),
-  ];
+  );
+  const args = [
+    // Emulated even where /dev/kvm is: it can be there and hang, and a result should not depend on it.
+    ['-accel', 'tcg,thread=multi,tb-size=512'],
+    ['-cpu', 'max'],
+    ['-smp', String(cpus)],
+    ['-m', String(memory)],
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-net', 'none'],
+    ['-serial', interactive ? 'mon:stdio' : 'stdio'],
+    ['-device', 'virtio-rng-pci'],
+    ['-kernel', kernel, '-initrd', initrd],
+    // Panics end the run at once: the guest reboots, which -no-reboot turns into an exit.
+    [
+      '-append',
+      `console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on nodelet.mode=${mode}`,
+      '-no-reboot',
+    ],
+    ...drives.map((drive) => ['-drive', drive]),
+  ].flat();
   const child = spawn('qemu-system-x86_64', args, {
     stdio: interactive ? 'inherit' : ['ignore', 'pipe', 'pipe'],
     // What the guest writes to a disk that is not kept goes to a nameless file there.

@@ -65,7 +65,7 @@ export function toolsDisk(root, cache, say) {
   const inputs = [
     readFileSync(join(root, 'package-lock.json'), 'utf8'),
     `${process.version} ${node.size} ${node.mtimeMs}`,
-    readFileSync(import.meta.filename, 'utf8'),
+    String(LEFT_OUT),
   ];
   const name = `tools-${createHash('sha256').update(JSON.stringify(inputs)).digest('hex').slice(0, 16)}.img`;
   const file = join(cache, name);

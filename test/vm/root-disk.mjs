@@ -1,7 +1,7 @@
 // The guest's Debian: made once from Debian's packages by mmdebstrap, kept by the hash of what it is made from.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** The release whose packages the guest is made of: Linux 6.1, glibc 2.36. */
@@ -67,26 +67,13 @@ function sources() {
 
 /** Version of the kernel's package that apt would take. */
 function kernelVersion() {
-  const ask = () =>
-    /^Version: (\S+)$/m.exec(run('apt-cache', ['show', '--no-all-versions', `${KERNEL}`]))?.[1];
+  const ask = () => /^Version: (\S+)$/m.exec(run('apt-cache', ['show', '--no-all-versions', KERNEL]))?.[1];
   try {
     return ask();
   } catch {
     run('apt-get', ['update', '-qq']);
     return ask();
   }
-}
-
-function key() {
-  const inputs = [
-    SUITE,
-    kernelVersion(),
-    PACKAGES,
-    SIZE,
-    UNPACK_KERNEL,
-    readFileSync(import.meta.filename, 'utf8'),
-  ];
-  return createHash('sha256').update(JSON.stringify(inputs)).digest('hex').slice(0, 16);
 }
 
 /** Makes the disk in `folder`: root.img, vmlinuz and modules/ (of the kernel's tree, for the initramfs). */
@@ -132,6 +119,12 @@ function make(folder) {
     SIZE,
   ]);
   rmSync(tree, { recursive: true });
+}
+
+/** Changes with whatever the disk is made from: packages, kernel, and how it is made. */
+function key() {
+  const inputs = [SUITE, kernelVersion(), PACKAGES, SIZE, UNPACK_KERNEL, make.toString()];
+  return createHash('sha256').update(JSON.stringify(inputs)).digest('hex').slice(0, 16);
 }
 
 /**
