@@ -21,6 +21,12 @@ const TEST = {
   crun: 'crun',
   runc: 'runc',
 };
+/** For the machine in which the tests run on another kernel: docs/vm.md. */
+const VM = {
+  'qemu-system-x86_64': 'qemu-system-x86',
+  mmdebstrap: 'mmdebstrap',
+  mke2fs: 'e2fsprogs',
+};
 /** Files that a package brings without a command of its own. */
 const FILES = { '/usr/include/linux/bpf.h': 'linux-libc-dev', '/usr/include/stdio.h': 'libc6-dev' };
 
@@ -47,8 +53,8 @@ function run(command, args, options = {}) {
   if (result.status !== 0) fail(`"${command} ${args.join(' ')}" failed (exit ${result.status})`);
 }
 
-function installPackages(test) {
-  const wanted = { ...BUILD, ...(test ? TEST : {}) };
+function installPackages(test, vm) {
+  const wanted = { ...BUILD, ...(test ? TEST : {}), ...(vm ? VM : {}) };
   const packages = new Set(
     Object.entries(wanted)
       .filter(([command]) => !has(command))
@@ -106,8 +112,8 @@ function build() {
   }
 }
 
-/** Brings this checkout to where nodelet runs; with `test`, to where all tests run. */
-export function setup({ test = false } = {}) {
+/** Brings this checkout to where nodelet runs; with `test`, to where all tests run, those in the VM with `vm`. */
+export function setup({ test = false, vm = test } = {}) {
   if (process.platform !== 'linux')
     fail('nodelet runs on Linux only; vagrant/ has a machine for other systems');
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -117,7 +123,7 @@ export function setup({ test = false } = {}) {
     fail(
       'root is needed, to install packages and to make namespaces, cgroups and mounts: try again with sudo',
     );
-  installPackages(test);
+  installPackages(test, vm);
   installModules();
   build();
 }

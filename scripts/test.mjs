@@ -1,5 +1,5 @@
 // `npm test`: sets up what is missing, then runs every suite and adds up what they count. The last line is
-// "N passed, N failed, N skipped".
+// "N passed, N failed, N skipped". `--no-vm` leaves out the suite on a kernel of its own (docs/vm.md), as skipped.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,8 @@ import { root, setup } from './setup.mjs';
 console.log(
   'nodelet: npm test installs Debian packages (compilers, registry and image tools), npm modules, builds, and runs the tests as root',
 );
-setup({ test: true });
+const vm = !process.argv.includes('--no-vm');
+setup({ test: true, vm });
 
 const folder = mkdtempSync(join(tmpdir(), 'nodelet-test-'));
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -48,6 +49,33 @@ function suite(project) {
   if (result.status !== 0 && counted.numFailedTests === 0) totals.failed += 1;
 }
 
+/** The integration tests on another kernel, as one more suite; 77 is what it ends with where it cannot run. */
+function vmSuite() {
+  console.log('\n=== integration tests in a VM with pure cgroup v2');
+  if (!vm) {
+    console.log('skipped: the VM suite (--no-vm)');
+    totals.skipped += 1;
+    return;
+  }
+  const report = join(folder, 'vm.json');
+  const { status } = spawnSync(node, ['scripts/test-vm.mjs', '--report', report], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  if (status === 77) {
+    totals.skipped += 1;
+    return;
+  }
+  let counts = { passed: 0, failed: 1, skipped: 0 };
+  try {
+    ({ counts } = JSON.parse(readFileSync(report, 'utf8')));
+  } catch {
+    // It came to nothing: one failure.
+  }
+  for (const [kind, count] of Object.entries(counts)) totals[kind] += count;
+  if (status !== 0 && counts.failed === 0) totals.failed += 1;
+}
+
 const node = process.execPath;
 try {
   gate('generated sources', node, ['scripts/generate.mjs', '--check']);
@@ -55,6 +83,7 @@ try {
   gate('lint', node, ['scripts/lint.mjs']);
   suite('unit');
   suite('integration');
+  vmSuite();
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
