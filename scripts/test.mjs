@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { root, setup } from './setup.mjs';
 
 console.log(
-  'nodelet: npm test installs Debian packages (compilers, registry and image tools), npm modules, builds, and runs the tests as root',
+  'nodelet: npm test installs Debian packages (compilers, registry and image tools, QEMU), npm modules, builds, and runs the tests as root',
 );
 const vm = !process.argv.includes('--no-vm');
 setup({ test: true, vm });
