@@ -7,7 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { describeError, Emitter, type Log, NodeletError } from '../base/index.ts';
 import { BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
 import { CriImageService, type ImageService, openImages } from '../image/index.ts';
-import { type BoundPod, bindPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
+import { type BoundPod, bindPod, type CheckedPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
 import {
   Kubelet,
   LinuxPodCgroups,
@@ -177,7 +177,22 @@ export class Agent {
     if (this.kubelet.list().length === 0) this.empty.emit();
   }
 
-  /** Takes pods in and remembers them. Throws POD_EXISTS for a name that is taken: nothing of the manifest is taken then. */
+  /** An agent without a pod network would make its sandbox again and again, for want of an address. */
+  #checkNetwork(pod: CheckedPod): void {
+    if (this.network !== undefined || pod.spec.hostNetwork === true) return;
+    throw new NodeletError(
+      'POD_NETWORK_OFF',
+      `cannot run pod "${podKey(pod)}": this agent has no pod network`,
+      {
+        hint: 'set hostNetwork: true in its spec, or start the agent without --network host',
+      },
+    );
+  }
+
+  /**
+   * Takes pods in and remembers them. Throws POD_EXISTS for a name that is taken, POD_NETWORK_OFF: nothing of the manifest is
+   * taken then.
+   */
   createPods(manifests: Manifests): Taken[] {
     for (const pod of manifests.pods) {
       if (this.kubelet.getByName(podKey(pod)) !== undefined) {
@@ -186,6 +201,7 @@ export class Agent {
         });
       }
     }
+    for (const pod of manifests.pods) this.#checkNetwork(pod);
     for (const configMap of manifests.configMaps) this.kubelet.objects.putConfigMap(configMap);
     for (const secret of manifests.secrets) this.kubelet.objects.putSecret(secret);
     return manifests.pods.map((pod) => {
