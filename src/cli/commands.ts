@@ -1,0 +1,91 @@
+/** Every command: its name, its line in the help, and where its options and code are. */
+import type { Command } from 'commander';
+
+export interface CommandSpec {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly summary: string;
+  readonly group: string;
+  readonly load: () => Promise<{ configure(command: Command): void }>;
+}
+
+const PODS = 'Pods:';
+const UNDERSTAND = 'Understanding:';
+const MACHINE = 'This machine:';
+const OTHER = 'Other:';
+
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'run',
+    summary: 'run the pods of manifests and watch them to their end',
+    group: PODS,
+    load: () => import('./commands/run.ts'),
+  },
+  {
+    name: 'pods',
+    summary: 'list pods',
+    group: PODS,
+    load: () => import('./commands/pods.ts'),
+  },
+  {
+    name: 'logs',
+    summary: "print a container's log",
+    group: PODS,
+    load: () => import('./commands/logs.ts'),
+  },
+  {
+    name: 'exec',
+    summary: 'run a program in a running container',
+    group: PODS,
+    load: () => import('./commands/exec.ts'),
+  },
+  {
+    name: 'stop',
+    summary: 'end the containers of pods; what there is to look at stays',
+    group: PODS,
+    load: () => import('./commands/stop.ts'),
+  },
+  {
+    name: 'rm',
+    summary: 'end pods and remove everything of them',
+    group: PODS,
+    load: () => import('./commands/rm.ts'),
+  },
+  {
+    name: 'ps',
+    summary: 'list containers',
+    group: UNDERSTAND,
+    load: () => import('./commands/ps.ts'),
+  },
+  {
+    name: 'stats',
+    summary: 'show what containers use: CPU, memory, disk, processes',
+    group: UNDERSTAND,
+    load: () => import('./commands/stats.ts'),
+  },
+  {
+    name: 'events',
+    summary: 'show what has happened to pods',
+    group: UNDERSTAND,
+    load: () => import('./commands/events.ts'),
+  },
+  {
+    name: 'agent',
+    summary: 'be the node: look after pods until told to end',
+    group: MACHINE,
+    load: () => import('./commands/agent.ts'),
+  },
+  {
+    name: 'image',
+    aliases: ['images'],
+    summary: 'pull, list, pack, import, export and remove images',
+    group: MACHINE,
+    load: () => import('./commands/image.ts'),
+  },
+  {
+    name: 'version',
+    summary: 'print the versions of this program and of the agent',
+    group: OTHER,
+    load: () => import('./commands/version.ts'),
+  },
+];
