@@ -2,14 +2,18 @@
  * The local API: HTTP on a unix socket that only root may open. Paths are the kubelet's where it has them. Streams end with
  * their client; a client that does not read stops its own stream only.
  */
+import { once } from 'node:events';
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { describeError, NodeletError } from '../../base/index.ts';
+import { describeError, NodeletError, withDeadline } from '../../base/index.ts';
 import type { Agent } from '../agent.ts';
 import { socketPath } from '../config.ts';
 import { errorBody, statusOf } from './errors.ts';
 import { ROUTES, type Route } from './routes.ts';
+
+/** Milliseconds for answers that are under way when the agent ends. */
+const LAST_ANSWERS = 1000;
 
 /** A manifest of 10 MiB in JSON, and then some. */
 const BODY_LIMIT = 32 * 1024 * 1024;
@@ -29,6 +33,8 @@ export class ApiServer {
   readonly #agent: Agent;
   readonly #path: string;
   readonly #server: Server;
+  /** Answers that are not written yet. */
+  readonly #open = new Set<ServerResponse>();
 
   private constructor(agent: Agent) {
     this.#agent = agent;
@@ -71,7 +77,11 @@ export class ApiServer {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
-    response.on('close', () => gone.abort());
+    this.#open.add(response);
+    response.on('close', () => {
+      this.#open.delete(response);
+      gone.abort();
+    });
     try {
       const url = new URL(request.url ?? '/', 'http://nodelet');
       const found = this.#match(request.method ?? 'GET', url);
@@ -113,10 +123,15 @@ export class ApiServer {
     }
   }
 
+  /** Answers that are under way are given a moment (the removal of the last pod ends the agent); streams are cut. */
   async close(): Promise<void> {
+    const unanswered = [...this.#open].filter((response) => !response.headersSent || response.writableEnded);
+    const answered = Promise.all(unanswered.map(async (response) => await once(response, 'close')));
     const ended = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
+    this.#server.closeIdleConnections();
+    await withDeadline('the last answers', LAST_ANSWERS, answered).catch(() => {});
     this.#server.closeAllConnections();
     await ended;
     rmSync(this.#path, { force: true });
