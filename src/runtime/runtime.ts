@@ -19,6 +19,7 @@ import { openExec } from './exec.ts';
 import { execSync } from './exec-sync.ts';
 import { type HostFacts, probeHost } from './host.ts';
 import { inspectContainer, inspectSandbox } from './inspect.ts';
+import { type DescribedOperation, describePlan } from './launch/describe.ts';
 import { type Container, Model, type Sandbox } from './model.ts';
 import { RecordStore } from './records.ts';
 import { type Recovered, recover } from './recover.ts';
@@ -27,6 +28,7 @@ import { runSandbox } from './run-sandbox.ts';
 import { SeccompPrograms } from './seccomp.ts';
 import { ShimStarter } from './shim/start.ts';
 import { Spares } from './spares.ts';
+import { imageOf, planOf, specOf } from './spec-of.ts';
 import { startContainer } from './start-container.ts';
 import { checkContainer } from './state.ts';
 import { containerStats, sandboxStats } from './stats.ts';
@@ -401,6 +403,18 @@ export class Runtime implements cri.LocalRuntime {
   /** Listens without a queue; the function returned ends it. */
   onEvent(listener: (event: cri.ContainerEventResponse) => void): () => void {
     return this.#events.on(listener);
+  }
+
+  /**
+   * The launch plan of a container in words, compiled anew from its record: what the spans of its start did. Throws
+   * NOT_FOUND, IMAGE_NOT_FOUND.
+   */
+  describeLaunch(containerId: string): DescribedOperation[] {
+    const context = this.#context;
+    const container = context.model.container(containerId);
+    const image = imageOf(context, container);
+    const spec = specOf(context, container, image);
+    return describePlan(planOf(context, container, spec, context.images.prepare(container.id, image)));
   }
 
   spans(podSandboxId: string): readonly Span[] {

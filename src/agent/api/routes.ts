@@ -1,7 +1,7 @@
 /** Every path of the local API. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { NodeletError, type Span } from '../../base/index.ts';
+import { NodeletError } from '../../base/index.ts';
 import type { Event, Manifests, Pod } from '../../kube/index.ts';
 import type { LogRequest, StopOptions } from '../../kubelet/index.ts';
 import { VERSION } from '../../runtime/index.ts';
@@ -9,10 +9,11 @@ import { explainPod } from '../explain/index.ts';
 import { podOutput } from '../output.ts';
 import { containerRows } from '../rows.ts';
 import { statsRows } from '../stats.ts';
+import { tracePod } from '../trace.ts';
 import { encodeFrame } from './frames.ts';
 import { ProgressFilter } from './progress.ts';
 import type { Call } from './server.ts';
-import type { CreateRequest, CreateResponse, TraceResponse, VersionResponse } from './types.ts';
+import type { CreateRequest, CreateResponse, VersionResponse } from './types.ts';
 
 export interface Route {
   readonly method: 'GET' | 'POST' | 'DELETE';
@@ -99,15 +100,6 @@ async function writeLogs(call: Call): Promise<undefined> {
     next = await stream.next();
   }
   return undefined;
-}
-
-function podSpans(call: Call): TraceResponse {
-  const pod = podOf(call);
-  const { uid, namespace, name } = pod.metadata;
-  const sandboxes = call.agent.kubelet.observed(uid)?.sandboxes ?? [];
-  const spans: Span[] = [...call.agent.kubelet.spans(uid)];
-  for (const sandbox of sandboxes) spans.push(...call.agent.runtime.spans(sandbox.id));
-  return { pod: `${namespace}/${name}`, uid, spans: spans.sort((a, b) => a.start - b.start) };
 }
 
 export const ROUTES: readonly Route[] = [
@@ -303,7 +295,7 @@ export const ROUTES: readonly Route[] = [
     method: 'GET',
     path: '/nodelet/v1/pods/{namespace}/{pod}/trace',
     async run(call) {
-      return podSpans(call);
+      return tracePod(call.agent, podOf(call));
     },
   },
 ];

@@ -1,0 +1,40 @@
+/** The spans of a pod's start, those of launch plans with what each operation was about. */
+import type { Span } from '../base/index.ts';
+import type { Pod } from '../kube/index.ts';
+import type { Agent } from './agent.ts';
+import type { TraceResponse } from './api/types.ts';
+
+type KnownPod = Pod & {
+  readonly metadata: { readonly uid: string; readonly name: string; readonly namespace: string };
+};
+
+export function tracePod(agent: Agent, pod: KnownPod): TraceResponse {
+  const { uid, namespace, name } = pod.metadata;
+  const { model } = agent.runtime.context;
+  const spans: Span[] = [...agent.kubelet.spans(uid)];
+  for (const { id } of agent.kubelet.observed(uid)?.sandboxes ?? []) {
+    const sandbox = model.findSandbox(id);
+    if (sandbox === undefined) continue;
+    spans.push(...sandbox.record.spans);
+    for (const container of sandbox.containers.values())
+      spans.push(...withWords(agent, container.id, container.record.spans));
+  }
+  return { pod: `${namespace}/${name}`, uid, spans: spans.sort((a, b) => a.start - b.start) };
+}
+
+/** The shim reports its operations in the order of the plan, each once. */
+function withWords(agent: Agent, id: string, spans: readonly Span[]): readonly Span[] {
+  let operations: ReturnType<Agent['runtime']['describeLaunch']>;
+  try {
+    operations = agent.runtime.describeLaunch(id);
+  } catch {
+    return spans; // its image or snapshot is gone; the names of the operations have to do
+  }
+  let next = 0;
+  return spans.map((span) => {
+    const operation = span.category === 'shim' ? operations[next] : undefined;
+    if (operation === undefined || operation.op !== span.name) return span;
+    next += 1;
+    return { ...span, detail: operation.text };
+  });
+}
