@@ -4,14 +4,14 @@
  */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { NodeletError } from '../base/index.ts';
+import { hasCode, NodeletError } from '../base/index.ts';
 import { quote } from './digest.ts';
 import type { LayerStore } from './layers.ts';
 import { setNames } from './pull.ts';
 import { formatReference, parseReference, type Reference, storedName } from './reference.ts';
 import type { SnapshotStore } from './snapshots.ts';
-import { type SweepOptions, type Swept, sweep } from './store/gc.ts';
-import { ANNOTATION, entryManifest, entryName, type IndexFile } from './store/index-file.ts';
+import { type Roots, type SweepOptions, type Swept, sweep } from './store/gc.ts';
+import { ANNOTATION, entryManifest, entryName, type IndexEntry, type IndexFile } from './store/index-file.ts';
 import { Lease } from './store/leases.ts';
 import type { StorePaths } from './store/paths.ts';
 import type { ImageContent, Records } from './store/records.ts';
@@ -269,33 +269,49 @@ export class Catalog {
         hint: 'remove them first, or use --force',
       });
     }
-    const untagged = this.#unname(record, isDoomed);
-    const swept = last
-      ? await this.sweep(scopeOf(this.#records, [record]))
-      : { bytes: 0, blobs: 0, layers: 0 };
+    const goes = (entry: IndexEntry): boolean => this.#isOf(entry, record) && isDoomed(entryName(entry));
+    const scope = last ? scopeOf(this.#records, record) : undefined;
+    const { untagged, swept } = await this.#drop(goes, scope);
+    return { untagged, images: last ? [record.id] : [], ...swept };
+  }
+
+  #isOf(entry: IndexEntry, record: ImageRecord): boolean {
+    return this.#records.content(entryManifest(entry))?.manifest.config.digest === record.id;
+  }
+
+  /** Takes entries out of the index, then what `scope` names and nobody needs any more. */
+  async #drop(
+    goes: (entry: IndexEntry) => boolean,
+    scope: Omit<SweepOptions, 'now'> | undefined,
+  ): Promise<{
+    readonly untagged: readonly string[];
+    readonly swept: Pick<Swept, 'bytes' | 'blobs' | 'layers'>;
+  }> {
+    let untagged: readonly string[] = [];
+    const unname = (): void => {
+      this.#index.update((entries) => {
+        const doomed = entries.filter(goes);
+        untagged = doomed.flatMap((entry) => entryName(entry) ?? []);
+        return doomed.length === 0 ? entries : entries.filter((entry) => !doomed.includes(entry));
+      });
+    };
+    const nothing = { bytes: 0, blobs: 0, layers: 0 };
+    let first = nothing;
+    try {
+      unname();
+    } catch (error) {
+      if (!hasCode(error, 'DISK_FULL') || scope === undefined) throw error;
+      // No room even for a shorter index: make some. Killed in between, the images are named and cannot be run, so
+      // they are not shown, and the next pull or prune mends that.
+      first = await this.sweep(scope, goes);
+      unname();
+    }
+    const { bytes, blobs, layers } = scope === undefined ? nothing : await this.sweep(scope);
     this.#records.forget();
     return {
       untagged,
-      images: last ? [record.id] : [],
-      bytes: swept.bytes,
-      blobs: swept.blobs,
-      layers: swept.layers,
+      swept: { bytes: bytes + first.bytes, blobs: blobs + first.blobs, layers: layers + first.layers },
     };
-  }
-
-  #unname(record: ImageRecord, isDoomed: (name: string | undefined) => boolean): string[] {
-    const untagged: string[] = [];
-    this.#index.update((entries) => {
-      untagged.length = 0;
-      return entries.filter((entry) => {
-        const name = entryName(entry);
-        const mine = this.#records.content(entryManifest(entry))?.manifest.config.digest === record.id;
-        if (!mine || !isDoomed(name)) return true;
-        if (name !== undefined) untagged.push(name);
-        return false;
-      });
-    });
-    return untagged;
   }
 
   /**
@@ -304,28 +320,34 @@ export class Catalog {
    */
   async prune(options: { readonly all?: boolean } = {}): Promise<Removed> {
     const { images: used } = this.#snapshots.inUse();
-    const doomed = this.list().filter(
+    const records = this.list();
+    const doomed = records.filter(
       (record) =>
         !record.pinned && !used.has(record.id) && (options.all === true || record.repoTags.length === 0),
     );
-    const untagged = doomed.flatMap((record) => this.#unname(record, () => true));
-    const swept = await this.sweep({ blobs: 'all', chains: 'all', partials: true });
-    return {
-      untagged,
-      images: doomed.map((record) => record.id),
-      bytes: swept.bytes,
-      blobs: swept.blobs,
-      layers: swept.layers,
+    const known = new Set(records.map((record) => record.id));
+    const goes = (entry: IndexEntry): boolean => {
+      const id = this.#records.content(entryManifest(entry))?.manifest.config.digest;
+      // What we wrote and cannot be run any more is not in the list.
+      const broken =
+        entry.annotations?.[ANNOTATION.stored] !== undefined && (id === undefined || !known.has(id));
+      return doomed.some((record) => record.id === id) || (options.all === true && broken);
     };
+    const { untagged, swept } = await this.#drop(goes, { blobs: 'all', chains: 'all', partials: true });
+    return { untagged, images: doomed.map((record) => record.id), ...swept };
   }
 
-  /** Takes away what nobody needs, as far as `options` say, and what dead processes left half made. */
-  async sweep(options: Omit<SweepOptions, 'now'>): Promise<Swept> {
+  /**
+   * Takes away what nobody needs, as far as `options` say, and what dead processes left half made. Index entries that
+   * are `leaving` count as gone already.
+   */
+  async sweep(
+    options: Omit<SweepOptions, 'now'>,
+    leaving: (entry: IndexEntry) => boolean = () => false,
+  ): Promise<Swept> {
     using lease = new Lease(this.#paths);
-    const rootsOf = (
-      needs: Parameters<Parameters<typeof sweep>[2]>[0],
-    ): ReturnType<Parameters<typeof sweep>[2]> => ({
-      entries: this.#index.entries(),
+    const rootsOf = (needs: Roots['needs']): Roots => ({
+      entries: this.#index.entries().filter((entry) => !leaving(entry)),
       content: (digest) => this.#records.content(digest),
       needs,
       snapshotChains: this.#snapshots.inUse().chains,
@@ -354,16 +376,9 @@ function namesToRemove(record: ImageRecord, reference: Reference): ReadonlySet<s
   return names;
 }
 
-function scopeOf(records: Records, removed: readonly ImageRecord[]): Omit<SweepOptions, 'now'> {
-  const blobs = new Set<string>();
-  const chains = new Set<string>();
-  for (const record of removed) {
-    for (const chain of record.chainIds) chains.add(chain);
-    for (const name of record.repoDigests) blobs.add(name.slice(name.indexOf('@') + 1));
-    const content = records.content(record.manifestDigest);
-    blobs.add(record.manifestDigest);
-    blobs.add(record.id);
-    for (const layer of content?.manifest.layers ?? []) blobs.add(layer.digest);
-  }
-  return { blobs, chains, partials: false };
+function scopeOf(records: Records, record: ImageRecord): Omit<SweepOptions, 'now'> {
+  const layers = records.content(record.manifestDigest)?.manifest.layers ?? [];
+  const named = record.repoDigests.map((name) => name.slice(name.indexOf('@') + 1));
+  const blobs = new Set([...named, record.manifestDigest, record.id, ...layers.map((layer) => layer.digest)]);
+  return { blobs, chains: new Set(record.chainIds), partials: false };
 }

@@ -6,9 +6,9 @@ export type { HistoryLine, ImageDetails, LayerInfo, Removed, StoreUsage } from '
 export { CriImageService } from './cri.ts';
 export { chainIds, parseDigest } from './digest.ts';
 export type { Packed, PackOptions } from './pack/index.ts';
+export { ImagePeek } from './peek.ts';
 export { formatPlatform, machinePlatform, type Platform, parsePlatform } from './platform.ts';
 export { familiarName, formatReference, parseReference, type Reference } from './reference.ts';
-export { ImagePeek } from './peek.ts';
 export { ImageService } from './service.ts';
 export type { ExportFormat } from './transfer/export.ts';
 export type { Imported, ImportOptions } from './transfer/import.ts';

@@ -2,11 +2,22 @@
  * Writable directories of containers. A snapshot is made under another name and renamed, so one that can be seen is
  * whole. Nothing here is synced: what a container wrote belongs to a container that does not survive a power cut.
  */
-import { chmodSync, chownSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { failpoint, hasCode, NodeletError, readJsonIfExists, replaceFileSync } from '../base/index.ts';
+import { failpoint, hasCode, NodeletError, readJsonIfExists } from '../base/index.ts';
 import { quote } from './digest.ts';
 import { Lease } from './store/leases.ts';
+import { withLock } from './store/lock.ts';
 import type { StorePaths } from './store/paths.ts';
 import type { ImageRecord, Snapshot } from './types.ts';
 import type { WorkerPool } from './unpack/pool.ts';
@@ -44,28 +55,35 @@ export class SnapshotStore {
       }
       return this.#snapshot(key, known.chainIds);
     }
-    // From here on the collector spares the layers; afterwards it sees the snapshot itself.
-    using lease = new Lease(this.#paths, { chains: image.chainIds });
+    // All under the store's lock: the collector sees the layers without this snapshot, or with it. What a crash leaves
+    // half made carries the id of no living lease, and is collected.
+    return withLock(this.#paths.lock, () => this.#make(key, image, target));
+  }
+
+  #make(key: string, image: Pick<ImageRecord, 'id' | 'chainIds'>, target: string): Snapshot {
     const missing = image.chainIds.find((chainId) => !this.#hasLayer(chainId));
     if (missing !== undefined) {
       throw new NodeletError(
         'IMAGE_NOT_FOUND',
         `cannot prepare a root for image ${image.id}: layer ${missing} is missing`,
-        {
-          hint: 'pull the image again',
-        },
+        { hint: 'pull the image again' },
       );
     }
-    const directory = join(this.#paths.fresh, lease.nextName());
-    mkdirSync(directory, { mode: 0o700 });
-    mkdirSync(join(directory, 'work'), { mode: 0o700 });
-    mkdirSync(join(directory, 'upper'), { mode: 0o755 });
-    if (image.chainIds.length === 0) mkdirSync(join(directory, 'empty'), { mode: 0o755 });
-    this.#copyRootAttributes(image.chainIds, join(directory, 'upper'));
-    const record: SnapshotRecord = { imageId: image.id, chainIds: image.chainIds };
-    replaceFileSync(join(directory, 'snapshot.json'), JSON.stringify(record), { durable: false });
-    failpoint('snapshot:before-rename');
-    renameSync(directory, target);
+    const directory = join(this.#paths.fresh, `snapshot-${randomBytes(6).toString('hex')}-1`);
+    try {
+      mkdirSync(directory, { mode: 0o700 });
+      mkdirSync(join(directory, 'work'), { mode: 0o700 });
+      mkdirSync(join(directory, 'upper'), { mode: 0o755 });
+      if (image.chainIds.length === 0) mkdirSync(join(directory, 'empty'), { mode: 0o755 });
+      this.#copyRootAttributes(image.chainIds, join(directory, 'upper'));
+      const record: SnapshotRecord = { imageId: image.id, chainIds: image.chainIds };
+      writeFileSync(join(directory, 'snapshot.json'), JSON.stringify(record), { mode: 0o600, flag: 'wx' });
+      failpoint('snapshot:before-rename');
+      renameSync(directory, target);
+    } catch (error) {
+      rmSync(directory, { recursive: true, force: true });
+      throw error;
+    }
     failpoint('snapshot:after-rename');
     return this.#snapshot(key, image.chainIds);
   }

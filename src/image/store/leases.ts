@@ -49,6 +49,8 @@ export class Lease implements Disposable {
   #write(lock: HeldLock, needs: Partial<Needs>): void {
     for (const digest of needs.blobs ?? []) this.#blobs.add(digest);
     for (const chain of needs.chains ?? []) this.#chains.add(chain);
+    // Nothing to say costs no room: the collector's own lease works on a full disk.
+    if (this.#blobs.size + this.#chains.size === 0) return;
     const text = Buffer.from(JSON.stringify({ blobs: [...this.#blobs], chains: [...this.#chains] }));
     // In place: a new file would not have the lock. Readers hold the store's lock.
     ftruncateSync(lock.fd, 0);

@@ -3,10 +3,12 @@
  * its holder; whoever gets the lock of a removed file tries again.
  */
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
-import { hasCode, NodeletError, sleep } from '../../base/index.ts';
+import { dirname } from 'node:path';
+import { codeOf, hasCode, messageOf, NodeletError, sleep } from '../../base/index.ts';
 import { LOCK } from '../../linux/constants.ts';
 import { native } from '../../linux/native.ts';
 import { check } from '../../linux/syscall-error.ts';
+import { diskFull, isNoRoom } from '../unpack/disk.ts';
 
 const EAGAIN = 11;
 
@@ -88,6 +90,10 @@ export function withLock<T>(path: string, work: () => T): T {
     if (lock !== undefined) {
       try {
         return work();
+      } catch (error) {
+        if (isNoRoom(codeOf(error)))
+          throw diskFull(dirname(path), 'change the image store', messageOf(error), error);
+        throw error;
       } finally {
         lock.release();
       }

@@ -730,6 +730,24 @@ describe('a full disk', () => {
     expect(small.resolve(a)?.id).toBe(image.id);
   });
 
+  test('that is full to the last byte can still be pruned', async () => {
+    small = store.open({ root: join(mounted, 'root'), limits });
+    await small.import(write(image));
+    spawnSync('dd', ['if=/dev/zero', `of=${join(mounted, 'filler')}`, 'bs=4k'], { stdio: 'ignore' });
+    expect(() => writeFileSync(join(mounted, 'more'), 'x')).toThrow('ENOSPC');
+    const record = small.resolve(a)!;
+    expect(() => small.prepare('c', record)).toThrow(expect.objectContaining({ code: 'DISK_FULL' }));
+    expect(small.snapshotKeys()).toEqual([]);
+    expect(await small.prune({ all: true })).toMatchObject({
+      images: [image.id],
+      untagged: [a],
+      blobs: 4,
+      layers: 2,
+    });
+    expect(small.list()).toEqual([]);
+    expect(left()).toEqual(['index.json', 'lock', 'oci-layout']);
+  });
+
   test('the same of a pull', async () => {
     small = store.open({ root: join(mounted, 'root'), limits });
     const registry = await EvilRegistry.start();
