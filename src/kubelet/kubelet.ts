@@ -2,7 +2,7 @@
  * The kubelet of one node: pods go in, and run until they have ended or are taken out. One worker looks after each; events
  * of the runtime, probes and timers wake it.
  */
-import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type BackoffPolicy,
@@ -103,6 +103,7 @@ export class Kubelet {
   readonly #removals = new Emitter<BoundPod>();
   readonly #closed = new AbortController();
   #eventLoop: Promise<void> | undefined;
+  #orphanTimer: NodeJS.Timeout | undefined;
   #unsubscribe: () => void;
 
   constructor(options: KubeletOptions) {
@@ -150,8 +151,8 @@ export class Kubelet {
    */
   async start(known: readonly BoundPod[] = []): Promise<void> {
     this.#eventLoop = this.#followEvents();
-    const orphans = await collectOrphans(this.#context, new Set(known.map((pod) => pod.metadata.uid)));
-    if (orphans.length > 0) this.#context.log.info({ orphans }, 'removed what was left of unknown pods');
+    const uids = new Set(known.map((pod) => pod.metadata.uid));
+    await this.#collectOrphans((uid) => !uids.has(uid) && !this.#pods.has(uid));
     const had = (pod: BoundPod) => existsSync(this.paths.record(pod.metadata.uid));
     for (const pod of known) if (had(pod)) this.#run(pod);
     // Those that go come first: another of the same name waits for them.
@@ -264,7 +265,7 @@ export class Kubelet {
     return this.#statuses.on(listener);
   }
 
-  /** Hears of pods of which nothing is left. */
+  /** Hears of pods of which nothing is left, before their last trace on disk is removed. */
   onRemoved(listener: (pod: BoundPod) => void): () => void {
     return this.#removals.on(listener);
   }
@@ -273,10 +274,26 @@ export class Kubelet {
     return this.events.on(listener);
   }
 
+  /** What resists is tried again until it is gone. */
+  async #collectOrphans(isOrphan: (uid: string) => boolean): Promise<void> {
+    let next = isOrphan;
+    try {
+      const { removed, left } = await collectOrphans(this.#context, isOrphan);
+      if (removed.length > 0) this.#context.log.info({ removed }, 'removed what was left of unknown pods');
+      if (left.length === 0) return;
+      next = (uid) => left.includes(uid) && !this.#pods.has(uid);
+    } catch (error) {
+      this.#context.log.warn({ error: describeError(error) }, 'cannot look for what is left of unknown pods');
+    }
+    if (this.#closed.signal.aborted) return;
+    this.#orphanTimer = setTimeout(() => void this.#collectOrphans(next), this.#retry.retryAfter);
+  }
+
   /** Lets go of every pod; their containers run on. */
   async close(): Promise<void> {
     this.#closed.abort();
     this.#unsubscribe();
+    clearTimeout(this.#orphanTimer);
     const entries = [...this.#pods.values()];
     for (const { worker } of entries) worker.close();
     await Promise.all([this.#eventLoop, ...entries.map(({ done }) => done)]);
@@ -341,6 +358,8 @@ export class Kubelet {
     if (entry === undefined) return;
     this.#pods.delete(uid);
     this.#removals.emit(entry.worker.pod);
+    // Only now: whoever remembers the pod beside us has forgotten it, and no agent can take it for a new one.
+    rmSync(this.paths.pod(uid), { recursive: true, force: true });
     if (entry.next !== undefined && !this.#closed.signal.aborted) this.add(entry.next);
     void this.#updateClasses();
   }

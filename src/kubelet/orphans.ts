@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeError, failpoint, type Log } from '../base/index.ts';
-import { ContainerState, type LocalRuntime } from '../cri/index.ts';
+import { type Container, ContainerState, type LocalRuntime, type PodSandbox } from '../cri/index.ts';
 import type { PodCgroups } from './cgroups.ts';
 import type { KubeletPaths } from './paths.ts';
 import { LABEL } from './translate/labels.ts';
@@ -20,47 +20,75 @@ export interface OrphanContext {
   readonly log: Log;
 }
 
-/** Ends and removes everything of pods whose UID is not in `known`. Returns their UIDs. One that resists is logged. */
-export async function collectOrphans(context: OrphanContext, known: ReadonlySet<string>): Promise<string[]> {
+export interface Orphans {
+  readonly removed: readonly string[];
+  /** What resisted (each is logged), to be tried again. */
+  readonly left: readonly string[];
+}
+
+/** Ends and removes everything of pods of which `isOrphan` says that nobody knows them. */
+export async function collectOrphans(
+  context: OrphanContext,
+  isOrphan: (uid: string) => boolean,
+): Promise<Orphans> {
   const { runtime, cgroups, paths } = context;
   const [{ items = [] }, { containers = [] }, cgroupUids] = await Promise.all([
     runtime.listPodSandbox({}),
     runtime.listContainers({}),
     cgroups.list(),
   ]);
-  const uidOf = (labels: Readonly<Record<string, string>> | undefined) => labels?.[LABEL.podUid] ?? '';
+  // Logs alone make no orphan: they are removed before the pod's directory, and others may keep theirs beside ours.
   const uids = new Set([
-    ...items.map(({ labels }) => uidOf(labels)),
+    ...[...items, ...containers].map(uidOf),
     ...directoriesIn(paths.pods),
     ...cgroupUids,
   ]);
-  // Logs alone make no orphan: they are removed before the pod's directory, and others may keep theirs beside ours.
   // What no kubelet made (another client of the runtime did) carries no UID and is not ours.
   uids.delete('');
-  const orphans = [...uids].filter((uid) => !known.has(uid));
-  await Promise.all(
+  const orphans = [...uids].filter(isOrphan);
+  const removed = await Promise.all(
     orphans.map(async (uid) => {
-      try {
-        const own = containers.filter(({ labels }) => uidOf(labels) === uid);
-        const running = own.filter(({ state }) => state !== ContainerState.CONTAINER_EXITED);
-        await Promise.all(
-          running.map(({ id }) => runtime.stopContainer({ containerId: id ?? '', timeout: ORPHAN_GRACE })),
-        );
-        for (const { id } of items.filter(({ labels }) => uidOf(labels) === uid)) {
-          await runtime.stopPodSandbox({ podSandboxId: id ?? '' });
-          await runtime.removePodSandbox({ podSandboxId: id ?? '' });
-        }
-        failpoint('kubelet:orphan-stopped');
-        await erase(context, uid);
-      } catch (error) {
-        context.log.warn(
-          { uid, error: describeError(error) },
-          'cannot remove what is left of an unknown pod',
-        );
-      }
+      const own = {
+        sandboxes: items.filter((item) => uidOf(item) === uid),
+        containers: containers.filter((item) => uidOf(item) === uid),
+      };
+      return await removeOrphan(context, uid, own);
     }),
   );
-  return orphans;
+  return { removed: orphans.filter((_, i) => removed[i]), left: orphans.filter((_, i) => !removed[i]) };
+}
+
+function uidOf({ labels }: { readonly labels?: Readonly<Record<string, string>> }): string {
+  return labels?.[LABEL.podUid] ?? '';
+}
+
+interface OrphanRemains {
+  readonly sandboxes: readonly PodSandbox[];
+  readonly containers: readonly Container[];
+}
+
+async function removeOrphan(
+  context: OrphanContext,
+  uid: string,
+  { sandboxes, containers }: OrphanRemains,
+): Promise<boolean> {
+  const { runtime, log } = context;
+  try {
+    const running = containers.filter(({ state }) => state !== ContainerState.CONTAINER_EXITED);
+    await Promise.all(
+      running.map(({ id }) => runtime.stopContainer({ containerId: id ?? '', timeout: ORPHAN_GRACE })),
+    );
+    for (const { id } of sandboxes) {
+      await runtime.stopPodSandbox({ podSandboxId: id ?? '' });
+      await runtime.removePodSandbox({ podSandboxId: id ?? '' });
+    }
+    failpoint('kubelet:orphan-stopped');
+    await erase(context, uid);
+    return true;
+  } catch (error) {
+    log.warn({ uid, error: describeError(error) }, 'cannot remove what is left of an unknown pod');
+    return false;
+  }
 }
 
 async function erase({ paths, cgroups, userNamespaces }: OrphanContext, uid: string): Promise<void> {

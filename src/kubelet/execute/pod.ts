@@ -1,7 +1,7 @@
 /** What is done for a pod as a whole: its directories, cgroup, volumes and sandboxes, before and after its containers. */
 import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describeError, failpoint, hasCode } from '../../base/index.ts';
 import { podCgroup } from '../cgroups.ts';
 import type { ActionOf } from '../core/actions.ts';
@@ -102,8 +102,10 @@ export async function releasePod({ pod, paths, cgroups, userNamespaces }: PodCon
   userNamespaces.release(uid);
 }
 
+/** Leaves the record, which says that the pod is to be removed, until everybody has heard that it is gone. */
 export async function erasePod({ pod, paths }: PodContext): Promise<void> {
+  const { uid } = pod.metadata;
   await rm(paths.podLogs(pod), { recursive: true, force: true });
   failpoint('kubelet:after-logs');
-  await removeTree(paths.pod(pod.metadata.uid));
+  await removeTree(paths.pod(uid), basename(paths.record(uid)));
 }

@@ -4,6 +4,7 @@
  */
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { failpoint, NodeletError } from '../../base/index.ts';
 import {
   type BoundPod,
@@ -165,13 +166,19 @@ export async function tearDownVolumes(uid: string, paths: KubeletPaths): Promise
   await removeTree(volumes);
 }
 
-/** Removes a directory tree that holds no mount: what is mounted below belongs to somebody else. Throws VOLUME_BUSY. */
-export async function removeTree(path: string): Promise<void> {
+/**
+ * Removes a directory tree that holds no mount: what is mounted below belongs to somebody else. An entry of it may be
+ * kept, and the directory with it. Throws VOLUME_BUSY.
+ */
+export async function removeTree(path: string, keep?: string): Promise<void> {
   if (!existsSync(path)) return;
   if (hasMountBelow(path)) {
     throw new NodeletError('VOLUME_BUSY', `cannot remove "${path}": something is mounted below it`);
   }
-  await rm(path, { recursive: true, force: true });
+  if (keep === undefined) return rm(path, { recursive: true, force: true });
+  for (const name of readdirSync(path)) {
+    if (name !== keep) await rm(join(path, name), { recursive: true, force: true });
+  }
 }
 
 /** Names of directories in `path`; none where it does not exist. */

@@ -101,6 +101,8 @@ export class World implements AsyncDisposable {
   readonly cgroups = new FakeCgroups();
   /** What happened, each line with the seconds since the world began. */
   readonly story: string[] = [];
+  /** The pods that were taken in and are not gone, as an agent keeps them. */
+  readonly store = new Map<string, BoundPod>();
   readonly #options: Partial<KubeletOptions>;
   kubelet: Kubelet;
   #changes = 0;
@@ -136,6 +138,10 @@ export class World implements AsyncDisposable {
     kubelet.onEvent(() => {
       this.#changes += 1;
     });
+    kubelet.onRemoved(({ metadata }) => {
+      this.#changes += 1;
+      this.store.delete(metadata.uid);
+    });
     return kubelet;
   }
 
@@ -146,6 +152,7 @@ export class World implements AsyncDisposable {
   }
 
   async add(pod: BoundPod): Promise<void> {
+    this.store.set(pod.metadata.uid, pod);
     this.kubelet.add(pod);
     await this.settle();
   }
