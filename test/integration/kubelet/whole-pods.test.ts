@@ -1,0 +1,394 @@
+/** Pods on the real runtime, from manifest to exit code. They use the host's network: the bridge has tests of its own. */
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { silentLog } from '../../../src/base/index.ts';
+import { CriImageService } from '../../../src/image/index.ts';
+import { type BoundPod, bindPod, type PodStatus, parseManifests } from '../../../src/kube/index.ts';
+import { Kubelet, LinuxPodCgroups, type LogRequest, probeNode } from '../../../src/kubelet/index.ts';
+import { directoryOf } from '../../../src/linux/cgroups/index.ts';
+import { mountsUnder, readMountinfo } from '../../../src/linux/mountinfo.ts';
+import { IMAGE, openRuntime, type RuntimeFixture } from '../../fixtures/runtime.ts';
+
+let fixture: RuntimeFixture;
+let kubelet: Kubelet;
+let cgroups: LinuxPodCgroups;
+
+beforeAll(async () => {
+  fixture = await openRuntime();
+  cgroups = new LinuxPodCgroups(fixture.cgroupRoot);
+  kubelet = open();
+  await kubelet.start();
+});
+afterAll(async () => {
+  await removeAll();
+  await kubelet?.close();
+  await fixture?.close();
+});
+
+async function removeAll(): Promise<void> {
+  const uids = kubelet.list().flatMap(({ metadata }) => metadata?.uid ?? []);
+  await Promise.all(uids.map((uid) => kubelet.remove(uid, { grace: 0 })));
+}
+
+function open(): Kubelet {
+  const root = join(fixture.base, 'kubelet');
+  mkdirSync(root, { recursive: true });
+  return new Kubelet({
+    runtime: fixture.runtime,
+    images: new CriImageService(fixture.images),
+    cgroups,
+    directories: { root, podLogs: join(fixture.base, 'pod-logs') },
+    node: probeNode({ root, cgroups, name: 'node-1' }),
+    crashLoop: { initial: 100, max: 400 },
+    retryAfter: 200,
+    log: silentLog,
+  });
+}
+
+let counter = 0;
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A container of a script, as a manifest has it. */
+const script = (name: string, text: string, more: Fields = {}) => ({
+  name,
+  image: IMAGE,
+  command: ['sh', '-c', text],
+  ...more,
+});
+
+async function pod(spec: Fields, beside: readonly Fields[] = []): Promise<BoundPod> {
+  counter += 1;
+  const manifest = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: `pod-${counter}`, labels: { app: 'shop' } },
+    spec: { restartPolicy: 'Never', hostNetwork: true, ...spec },
+  };
+  const text = [...beside, manifest].map((each) => JSON.stringify(each)).join('\n---\n');
+  const found = await parseManifests(text, { source: 'test' });
+  for (const configMap of found.configMaps) kubelet.objects.putConfigMap(configMap);
+  for (const secret of found.secrets) kubelet.objects.putSecret(secret);
+  const [first] = found.pods;
+  if (first === undefined) throw new Error('no pod');
+  return bindPod(first, { uid: `uid-${counter}`, nodeName: 'node-1', now: new Date() });
+}
+
+/** Resolves with the first status (the present one included) for which `done` holds. */
+function status(uid: string, done: (status: PodStatus) => boolean): Promise<PodStatus> {
+  return new Promise((resolve, reject) => {
+    const stop = kubelet.onStatus((change) => {
+      if (change.pod.metadata.uid === uid) check(change.status);
+    });
+    const late = setTimeout(() => {
+      stop();
+      reject(
+        new Error(
+          `still ${JSON.stringify(kubelet.get(uid)?.status, undefined, 1)}\n${events(uid).join('\n')}`,
+        ),
+      );
+    }, 20_000);
+    const check = (now: PodStatus | undefined) => {
+      if (now === undefined || !done(now)) return;
+      clearTimeout(late);
+      stop();
+      resolve(now);
+    };
+    check(kubelet.get(uid)?.status);
+  });
+}
+
+const events = (uid: string) =>
+  kubelet.events.list(uid).map(({ reason, message }) => `${reason}: ${message}`);
+const ended = ({ phase }: PodStatus) => phase === 'Succeeded' || phase === 'Failed';
+const running = ({ phase }: PodStatus) => phase === 'Running';
+
+async function run(
+  spec: Fields,
+  beside: readonly Fields[] = [],
+): Promise<PodStatus & { readonly uid: string }> {
+  const bound = await pod(spec, beside);
+  const { uid } = bound.metadata;
+  kubelet.add(bound);
+  return { ...(await status(uid, ended)), uid };
+}
+
+async function logs(uid: string, request: LogRequest = {}): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const { data } of kubelet.logs(uid, request)) parts.push(data);
+  return Buffer.concat(parts).toString();
+}
+
+const exitOf = (found: PodStatus, name: string) =>
+  [...(found.containerStatuses ?? []), ...(found.initContainerStatuses ?? [])].find(
+    (each) => each.name === name,
+  )?.state?.terminated;
+
+describe('a pod', () => {
+  it('has its variables, files, volumes, log and message, init containers first', async () => {
+    const config = {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'conf' },
+      data: { 'app.ini': 'mode=fast' },
+    };
+    const secret = {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'keys' },
+      stringData: { token: 's3cret' },
+    };
+    const volumeMounts = [
+      { name: 'work', mountPath: '/work' },
+      { name: 'conf', mountPath: '/etc/app' },
+      { name: 'keys', mountPath: '/etc/keys' },
+      { name: 'info', mountPath: '/etc/info' },
+    ];
+    const env = [
+      { name: 'POD', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
+      { name: 'TOKEN', valueFrom: { secretKeyRef: { name: 'keys', key: 'token' } } },
+      { name: 'GREETING', value: 'I am $(POD)' },
+    ];
+    const text = [
+      'cat /work/from-init',
+      'echo "$GREETING, $TOKEN"',
+      'cat /etc/app/app.ini; echo',
+      'cat /etc/keys/token; echo',
+      'cat /etc/info/labels; echo',
+      'head -n 1 /etc/hosts',
+      'echo done > /dev/termination-log',
+      'touch /etc/app/x 2>/dev/null || echo read-only',
+      'echo to-stderr >&2',
+    ].join('; ');
+    const result = await run(
+      {
+        initContainers: [script('init', 'echo made-by-init > /work/from-init', { volumeMounts })],
+        containers: [script('a', text, { env, volumeMounts })],
+        volumes: [
+          { name: 'work', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } },
+          { name: 'conf', configMap: { name: 'conf' } },
+          { name: 'keys', secret: { secretName: 'keys' } },
+          {
+            name: 'info',
+            downwardAPI: { items: [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }] },
+          },
+        ],
+      },
+      [config, secret],
+    );
+    expect(result.phase, events(result.uid).join('\n')).toBe('Succeeded');
+    expect(await logs(result.uid, { stream: 'stdout' })).toBe(
+      [
+        'made-by-init',
+        `I am pod-${counter}, s3cret`,
+        'mode=fast',
+        's3cret',
+        'app="shop"',
+        '# Kubernetes-managed hosts file (host network).',
+        'read-only',
+        '',
+      ].join('\n'),
+    );
+    expect(await logs(result.uid, { stream: 'stderr' })).toBe('to-stderr\n');
+    expect(exitOf(result, 'a')).toMatchObject({ exitCode: 0, reason: 'Completed', message: 'done\n' });
+    expect(exitOf(result, 'init')).toMatchObject({ exitCode: 0, reason: 'Completed' });
+  });
+
+  it('that fails says so by code, and by its log where it wrote no message', async () => {
+    const result = await run({
+      containers: [
+        script('a', 'echo about to fail; exit 42', { terminationMessagePolicy: 'FallbackToLogsOnError' }),
+      ],
+    });
+    expect(result.phase).toBe('Failed');
+    expect(exitOf(result, 'a')).toMatchObject({ exitCode: 42, reason: 'Error', message: 'about to fail\n' });
+  });
+
+  it('whose program does not exist says why', async () => {
+    const result = await run({ containers: [{ name: 'a', image: IMAGE, command: ['/no/such/program'] }] });
+    expect(result.phase).toBe('Failed');
+    expect(exitOf(result, 'a')?.message).toContain('/no/such/program');
+    expect(events(result.uid).join('\n')).toMatch(/Failed: Error: .*\/no\/such\/program/);
+  });
+
+  it('whose image is not there says so', async () => {
+    const bound = await pod({
+      containers: [{ name: 'a', image: 'test.local/none:1', imagePullPolicy: 'Never' }],
+    });
+    kubelet.add(bound);
+    const found = await status(
+      bound.metadata.uid,
+      (now) => now.containerStatuses?.[0]?.state?.waiting?.reason === 'ErrImageNeverPull',
+    );
+    expect(found.phase).toBe('Pending');
+    await kubelet.remove(bound.metadata.uid, { grace: 0 });
+  });
+
+  it('has its limits in the kernel, and is killed above them', async () => {
+    const resources = { limits: { cpu: '250m', memory: '32Mi' } };
+    const bound = await pod({ containers: [script('a', 'sleep 1000', { resources })] });
+    const { uid } = bound.metadata;
+    kubelet.add(bound);
+    await status(uid, running);
+    const { memory, cpu } = cgroups.host.controllers;
+    const [file] = memory?.version === 1 ? ['memory.limit_in_bytes'] : ['memory.max'];
+    const folder = directoryOf(memory?.root ?? '', `${fixture.cgroupRoot}/kubepods/pod${uid}`);
+    expect(readFileSync(`${folder}/${file}`, 'utf8').trim()).toBe(String(32 * 2 ** 20));
+    const [container] = readdirSync(folder).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    expect(readFileSync(`${folder}/${container}/${file}`, 'utf8').trim()).toBe(String(32 * 2 ** 20));
+    if (cpu?.version === 1) {
+      const quota = `${directoryOf(cpu.root, `${fixture.cgroupRoot}/kubepods/pod${uid}`)}/cpu.cfs_quota_us`;
+      expect(readFileSync(quota, 'utf8').trim()).toBe('25000');
+    }
+    await kubelet.remove(uid, { grace: 0 });
+    expect(existsSync(folder)).toBe(false);
+    const eater = await run({
+      containers: [
+        script('a', 'x=$(yes | head -c 200000000); echo survived', {
+          resources: { limits: { memory: '16Mi' } },
+        }),
+      ],
+    });
+    expect(exitOf(eater, 'a')).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
+  });
+
+  it('is restarted with growing pauses, its last end is kept, and its earlier log can be read', async () => {
+    const bound = await pod({
+      restartPolicy: 'Always',
+      containers: [
+        script(
+          'a',
+          'n=$(cat /work/n 2>/dev/null || echo 0); echo $((n+1)) > /work/n; echo run $n; [ $n -lt 3 ] && exit $((n+1)); sleep 1000',
+          { volumeMounts: [{ name: 'work', mountPath: '/work' }] },
+        ),
+      ],
+      volumes: [{ name: 'work', emptyDir: {} }],
+    });
+    const { uid } = bound.metadata;
+    kubelet.add(bound);
+    const found = await status(
+      uid,
+      ({ containerStatuses }) => containerStatuses?.[0]?.restartCount === 3 && containerStatuses[0].ready,
+    );
+    expect(found.containerStatuses?.[0]?.lastState?.terminated).toMatchObject({
+      exitCode: 3,
+      reason: 'Error',
+    });
+    expect(await logs(uid, { previous: true })).toBe('run 2\n');
+    expect(events(uid)).toContain(
+      `BackOff: Back-off restarting failed container a in pod pod-${counter}_default(${uid})`,
+    );
+    await kubelet.remove(uid, { grace: 0 });
+  });
+
+  it('is told to stop: preStop hook, signal, exit code', async () => {
+    const bound = await pod({
+      containers: [
+        script('a', 'trap "cat /tmp/hook; exit 7" TERM; echo ready; while true; do sleep 0.05; done', {
+          lifecycle: { preStop: { exec: { command: ['sh', '-c', 'echo hook ran > /tmp/hook'] } } },
+        }),
+      ],
+    });
+    const { uid } = bound.metadata;
+    kubelet.add(bound);
+    await status(uid, running);
+    const reading = (async () => {
+      let text = '';
+      for await (const { data } of kubelet.logs(uid, { follow: true })) {
+        text += data.toString();
+        if (text === 'ready\n') kubelet.stop(uid);
+      }
+      return text;
+    })();
+    const found = await status(uid, ended);
+    expect(exitOf(found, 'a')).toMatchObject({ exitCode: 7 });
+    expect(await reading).toBe('ready\nhook ran\n');
+  });
+
+  it('that fails its liveness probe is killed and started again', async () => {
+    const livenessProbe = {
+      exec: { command: ['test', '-e', '/tmp/alive'] },
+      periodSeconds: 1,
+      failureThreshold: 1,
+    };
+    const first = '[ -e /work/seen ] && touch /tmp/alive; touch /work/seen; sleep 1000';
+    const bound = await pod({
+      restartPolicy: 'Always',
+      terminationGracePeriodSeconds: 1,
+      containers: [
+        script('a', first, { livenessProbe, volumeMounts: [{ name: 'work', mountPath: '/work' }] }),
+      ],
+      volumes: [{ name: 'work', emptyDir: {} }],
+    });
+    const { uid } = bound.metadata;
+    kubelet.add(bound);
+    const found = await status(
+      uid,
+      ({ containerStatuses }) => containerStatuses?.[0]?.restartCount === 1 && containerStatuses[0].ready,
+    );
+    expect(found.containerStatuses?.[0]?.lastState?.terminated?.exitCode).toBe(137);
+    expect(events(uid)).toContain('Killing: Container a failed liveness probe, will be restarted');
+    await kubelet.remove(uid, { grace: 0 });
+  });
+
+  it('has a part of a volume, and not what a link in it points at', async () => {
+    const mount = (subPath: string) => [{ name: 'work', mountPath: '/part', subPath }];
+    const init = script('init', 'mkdir /work/good; echo inside > /work/good/file; ln -s / /work/evil', {
+      volumeMounts: [{ name: 'work', mountPath: '/work' }],
+    });
+    const volumes = [{ name: 'work', emptyDir: {} }];
+    const good = await run({
+      initContainers: [init],
+      containers: [script('a', 'cat /part/file', { volumeMounts: mount('good') })],
+      volumes,
+    });
+    expect(await logs(good.uid, { container: 'a' })).toBe('inside\n');
+    const evil = await run({
+      initContainers: [init],
+      containers: [script('a', 'ls /part', { volumeMounts: mount('evil') })],
+      volumes,
+    });
+    expect(exitOf(evil, 'a')).toMatchObject({ exitCode: 128, reason: 'StartError' });
+    expect(exitOf(evil, 'a')?.message).toContain('"evil"');
+  });
+
+  it('runs on while the agent is replaced; what ended meanwhile is known', async () => {
+    const runner = await pod({ restartPolicy: 'Always', containers: [script('a', 'sleep 1000')] });
+    const ender = await pod({
+      containers: [
+        script('a', 'while [ ! -e /work/go ]; do sleep 0.05; done; exit 5', {
+          volumeMounts: [{ name: 'work', mountPath: '/work' }],
+        }),
+      ],
+      volumes: [{ name: 'work', hostPath: { path: fixture.base } }],
+    });
+    kubelet.add(runner);
+    kubelet.add(ender);
+    const before = await status(runner.metadata.uid, running);
+    await status(ender.metadata.uid, running);
+    await kubelet.close();
+    mkdirSync(join(fixture.base, 'go'));
+    kubelet = open();
+    await kubelet.start([runner, ender]);
+    const found = await status(ender.metadata.uid, ended);
+    expect(exitOf(found, 'a')).toMatchObject({ exitCode: 5 });
+    const after = await status(runner.metadata.uid, running);
+    expect(after.containerStatuses?.[0]).toMatchObject({
+      restartCount: 0,
+      containerID: before.containerStatuses?.[0]?.containerID,
+    });
+  });
+
+  it('leaves nothing behind when it is removed', async () => {
+    await removeAll();
+    expect(kubelet.list()).toEqual([]);
+    const { containers = [] } = await fixture.runtime.listContainers({});
+    const { items = [] } = await fixture.runtime.listPodSandbox({});
+    expect([containers.length, items.length]).toEqual([0, 0]);
+    expect(await cgroups.list()).toEqual([]);
+    expect(readdirSync(kubelet.paths.pods)).toEqual([]);
+    expect(readdirSync(kubelet.paths.directories.podLogs)).toEqual([]);
+    expect(mountsUnder(readMountinfo(), fixture.base)).toEqual([]);
+  });
+});
