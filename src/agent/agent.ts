@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { describeError, Emitter, type Log, NodeletError } from '../base/index.ts';
-import { BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
+import { type BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
 import { CriImageService, type ImageService, openImages } from '../image/index.ts';
 import { type BoundPod, bindPod, type CheckedPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
 import {

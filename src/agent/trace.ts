@@ -32,9 +32,11 @@ function withWords(agent: Agent, id: string, spans: readonly Span[]): readonly S
   }
   let next = 0;
   return spans.map((span) => {
-    const operation = span.category === 'shim' ? operations[next] : undefined;
-    if (operation === undefined || operation.op !== span.name) return span;
-    next += 1;
-    return { ...span, detail: operation.text };
+    if (span.category !== 'shim') return span;
+    // One that was cut off before its end has no span.
+    const found = operations.findIndex((operation, i) => i >= next && operation.op === span.name);
+    if (found < 0) return span;
+    next = found + 1;
+    return { ...span, detail: operations[found]?.text ?? '' };
   });
 }

@@ -70,6 +70,24 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/events.ts'),
   },
   {
+    name: 'inspect',
+    summary: 'print everything that is known of a pod, container or image',
+    group: UNDERSTAND,
+    load: () => import('./commands/inspect.ts'),
+  },
+  {
+    name: 'explain',
+    summary: 'show what a running pod is made of, from the kernel',
+    group: UNDERSTAND,
+    load: () => import('./commands/explain.ts'),
+  },
+  {
+    name: 'trace',
+    summary: "show a pod's start as a time line",
+    group: UNDERSTAND,
+    load: () => import('./commands/trace.ts'),
+  },
+  {
     name: 'agent',
     summary: 'be the node: look after pods until told to end',
     group: MACHINE,
@@ -87,5 +105,11 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'print the versions of this program and of the agent',
     group: OTHER,
     load: () => import('./commands/version.ts'),
+  },
+  {
+    name: 'completion',
+    summary: 'print a completion script for bash',
+    group: OTHER,
+    load: () => import('./commands/completion.ts'),
   },
 ];

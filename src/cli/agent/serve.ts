@@ -33,7 +33,7 @@ export async function serve(config: AgentConfig, log: Log): Promise<number> {
     );
     readiness.ready();
     const { because, dismantle } = await ending.promise;
-    log.info({ because, pods: agent.kubelet.list().length }, 'the agent ends; pods run on');
+    log.info({ because, pods: agent.kubelet.list().length }, 'the agent ends; its pods run on');
     await running.close({ dismantle });
     return EXIT.ok;
   } catch (error) {
