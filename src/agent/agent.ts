@@ -268,7 +268,8 @@ export class Agent {
   }
 }
 
-function networkOf(config: AgentConfig, log: Log): BridgeNetwork | undefined {
+/** The pod network that the settings mean; nothing is made yet. */
+export function networkOf(config: AgentConfig, log: Log): BridgeNetwork | undefined {
   if (config.network === 'host') return undefined;
   return createBridgeNetwork(
     {

@@ -199,6 +199,11 @@ export class BridgeNetwork implements PodNetwork, Disposable {
     ];
   }
 
+  /** The addresses that `add` would give to this id now. */
+  nextAddresses(id: string): string[] {
+    return new HostLocal(this.#store, this.#subnets()).peek(id, POD_LINK).map(({ address }) => address);
+  }
+
   async tearDown(): Promise<void> {
     await this.#exclusive(async () => {
       const { config } = this;

@@ -95,7 +95,7 @@ function toImage(record: ImageRecord): cri.Image {
 }
 
 /** A numeric USER is a uid, anything else a name; the group is not part of CRI's image. Empty means root. */
-function userOf(user: string): Pick<cri.Image, 'uid' | 'username'> {
+export function userOf(user: string): Pick<cri.Image, 'uid' | 'username'> {
   const [name = ''] = user.split(':', 1);
   if (name === '') return { uid: { value: 0 } };
   // Numbers out of range are names that nobody has: the container does not start (CVE-2024-40635).

@@ -3,7 +3,7 @@ import { ImageService } from './service.ts';
 import type { ImageServiceOptions } from './types.ts';
 
 export type { HistoryLine, ImageDetails, LayerInfo, Removed, StoreUsage } from './catalog.ts';
-export { CriImageService } from './cri.ts';
+export { CriImageService, userOf } from './cri.ts';
 export { chainIds, parseDigest } from './digest.ts';
 export type { Packed, PackOptions } from './pack/index.ts';
 export { ImagePeek } from './peek.ts';

@@ -3,10 +3,12 @@ import { existsSync } from 'node:fs';
 import {
   type CgroupHost,
   type CgroupResources,
+  type CgroupStep,
   directoryOf,
   ensureCgroup,
   killCgroup,
   listOwned,
+  planCgroup,
   readCgroupHost,
   removeCgroup,
 } from '../linux/cgroups/index.ts';
@@ -74,6 +76,15 @@ export class LinuxPodCgroups implements PodCgroups {
   #at(path: string): string {
     return `${this.root}/${path}`;
   }
+}
+
+/** What `ensure` would do for a pod on a host that has none of its cgroups yet. Pure. */
+export function planPodCgroup(
+  host: CgroupHost,
+  root: string,
+  { path, values }: Pick<PodCgroup, 'path' | 'values'>,
+): CgroupStep[] {
+  return planCgroup(host, `${root}/${path}`, resourcesOf(values), { kind: 'pod', owned: root });
 }
 
 function resourcesOf(values: CgroupValues): CgroupResources {

@@ -7,7 +7,7 @@ export {
   podCgroup,
   type QosCgroup,
 } from './cgroups.ts';
-export { LinuxPodCgroups } from './cgroups-linux.ts';
+export { LinuxPodCgroups, planPodCgroup } from './cgroups-linux.ts';
 export { type Action, describeAction } from './core/actions.ts';
 export { type DecideInput, type Decision, decide, type Stage } from './core/decide.ts';
 export type { Desired, Observed, ObservedContainer, ObservedSandbox, PodMemory } from './core/model.ts';
@@ -37,3 +37,4 @@ export { StaticPodSource, syncStaticPods } from './sources/file.ts';
 export { generateStatus } from './status/status.ts';
 export { parseResolvConf, podDns } from './translate/dns.ts';
 export { ANNOTATION, LABEL } from './translate/labels.ts';
+export { UserNamespaces } from './userns.ts';

@@ -1,5 +1,5 @@
 /** What would be done for a pod, without doing it: the same translation, on names instead of things. Pure. */
-import type { LocalContainerConfig, PodSandboxConfig } from '../cri/index.ts';
+import type { LocalContainerConfig, PodSandboxConfig, UserNamespace } from '../cri/index.ts';
 import { type BoundPod, isSidecar, type QosClass, type Volume } from '../kube/index.ts';
 import { type PodCgroup, podCgroup } from './cgroups.ts';
 import type { KubeletSettings, NodeFacts } from './node.ts';
@@ -46,6 +46,8 @@ export interface PlanContext {
   readonly cgroupParent: (path: string) => string;
   /** Who an image runs as, where the image is there. */
   readonly imageUser: (image: string) => ImageUser;
+  /** The ids of a pod with users of its own. */
+  readonly userNamespace?: UserNamespace | undefined;
   /** Shown in place of what is only known once the sandbox stands. */
   readonly podIps: readonly string[];
 }
@@ -56,7 +58,7 @@ export function planPod(pod: BoundPod, context: PlanContext): PodPlan {
   const { uid } = pod.metadata;
   const cgroup = podCgroup(pod, settings);
   const volumes = volumePaths(pod, paths);
-  const userNamespace = undefined;
+  const { userNamespace } = context;
   const containers = [...(pod.spec.initContainers ?? []), ...pod.spec.containers];
   return {
     qos: cgroup.qos,

@@ -41,8 +41,13 @@ export class UserNamespaces {
   /** The pod's mapping: the one that it has, else a free one, written durably before it is used. Throws USERNS_EXHAUSTED. */
   ensure(uid: string): UserNamespace {
     const hostId = this.#taken.get(uid) ?? this.#allocate(uid);
-    const mapping: IDMapping[] = [{ hostId, containerId: 0, length: IDS_PER_POD }];
-    return { mode: NamespaceMode.POD, uids: mapping, gids: mapping };
+    return mappingAt(hostId);
+  }
+
+  /** What `ensure` would give, without taking it; undefined where nothing is free. */
+  peek(uid: string): UserNamespace | undefined {
+    const hostId = this.#taken.get(uid) ?? this.#free();
+    return hostId === undefined ? undefined : mappingAt(hostId);
   }
 
   release(uid: string): void {
@@ -50,11 +55,18 @@ export class UserNamespaces {
     rmSync(this.#paths.userNamespace(uid), { force: true });
   }
 
-  #allocate(uid: string): number {
+  #free(): number | undefined {
     const used = new Set(this.#taken.values());
     for (let i = 0; i < this.#count; i++) {
       const hostId = this.#first + i * IDS_PER_POD;
-      if (used.has(hostId)) continue;
+      if (!used.has(hostId)) return hostId;
+    }
+    return undefined;
+  }
+
+  #allocate(uid: string): number {
+    const hostId = this.#free();
+    if (hostId !== undefined) {
       const mapping: StoredMapping = { hostId, containerId: 0, length: IDS_PER_POD };
       const stored = { uidMappings: [mapping], gidMappings: [mapping] };
       replaceFileSync(this.#paths.userNamespace(uid), JSON.stringify(stored), { durable: true, mode: 0o600 });
@@ -65,6 +77,11 @@ export class UserNamespaces {
       hint: `all ${this.#count} ranges are taken; give the agent a larger one`,
     });
   }
+}
+
+function mappingAt(hostId: number): UserNamespace {
+  const mapping: IDMapping[] = [{ hostId, containerId: 0, length: IDS_PER_POD }];
+  return { mode: NamespaceMode.POD, uids: mapping, gids: mapping };
 }
 
 function podsOnDisk(path: string): string[] {
