@@ -290,8 +290,10 @@ int run_hold(struct runner *r, const struct op_hold *a) {
 }
 
 int run_linger(struct runner *r, const struct op_linger *a) {
-  int fd = slot_fd(r, a->source);
-  return fd < 0 ? -EBADF : send_status(r->status, STATUS_LINGER, 0, fd);
+  int folder = slot_fd(r, a->namespaces);
+  if (folder < 0) return -EBADF;
+  AUTO_CLOSE int fd = openat(folder, a->name, O_RDONLY | O_CLOEXEC);
+  return fd < 0 ? -errno : send_status(r->status, STATUS_LINGER, 0, fd);
 }
 
 int run_finish(struct runner *r) {

@@ -70,21 +70,22 @@ enum operation {
   OP_MASK = 37,
   OP_READ_ONLY = 38,
   OP_PIVOT = 39,
-  OP_STANDARD_STREAMS = 40,
-  OP_TERMINAL = 41,
-  OP_UMASK = 42,
-  OP_WORKING_DIRECTORY = 43,
-  OP_BOUNDING_SET = 44,
-  OP_IDENTITY = 45,
-  OP_CAPABILITIES = 46,
-  OP_NO_NEW_PRIVILEGES = 47,
-  OP_SECCOMP = 48,
-  OP_CLOSE_DESCRIPTORS = 49,
-  OP_FIND_PROGRAM = 50,
-  OP_EXECUTE = 51,
-  OP_EXECUTE_PROGRAM = 52,
-  OP_FINISH = 53,
-  OP_COUNT = 54,
+  OP_ENTER_ROOT = 40,
+  OP_STANDARD_STREAMS = 41,
+  OP_TERMINAL = 42,
+  OP_UMASK = 43,
+  OP_WORKING_DIRECTORY = 44,
+  OP_BOUNDING_SET = 45,
+  OP_IDENTITY = 46,
+  OP_CAPABILITIES = 47,
+  OP_NO_NEW_PRIVILEGES = 48,
+  OP_SECCOMP = 49,
+  OP_CLOSE_DESCRIPTORS = 50,
+  OP_FIND_PROGRAM = 51,
+  OP_EXECUTE = 52,
+  OP_EXECUTE_PROGRAM = 53,
+  OP_FINISH = 54,
+  OP_COUNT = 55,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -176,9 +177,10 @@ struct op_hold {
   uint32_t pod;
 };
 
-/* gives the shim a descriptor that it closes after the exit was reported: what ends with it does not delay that */
+/* gives the shim one of the namespaces in a /proc/<pid>/ns, which it closes after the exit was reported: what ends with it does not delay that */
 struct op_linger {
-  int32_t source;
+  int32_t namespaces;
+  const char *name;
 };
 
 /* keyctl(KEYCTL_JOIN_SESSION_KEYRING) */
@@ -343,6 +345,11 @@ struct op_pivot {
   int32_t root;
 };
 
+/* chroot, in a mount namespace that has nothing else to come back to */
+struct op_enter_root {
+  int32_t root;
+};
+
 /* dup2 to 0, 1, 2; pipes are given to uid */
 struct op_standard_streams {
   int32_t stdin_;
@@ -463,6 +470,7 @@ int run_link_in(struct runner *r, const struct op_link_in *a);
 int run_mask(struct runner *r, const struct op_mask *a);
 int run_read_only(struct runner *r, const struct op_read_only *a);
 int run_pivot(struct runner *r, const struct op_pivot *a);
+int run_enter_root(struct runner *r, const struct op_enter_root *a);
 int run_standard_streams(struct runner *r, const struct op_standard_streams *a);
 int run_terminal(struct runner *r, const struct op_terminal *a);
 int run_umask(struct runner *r, const struct op_umask *a);
@@ -519,20 +527,21 @@ static inline const char *operation_name(unsigned code) {
     case 37: return "mask";
     case 38: return "read-only";
     case 39: return "pivot";
-    case 40: return "standard-streams";
-    case 41: return "terminal";
-    case 42: return "umask";
-    case 43: return "working-directory";
-    case 44: return "bounding-set";
-    case 45: return "identity";
-    case 46: return "capabilities";
-    case 47: return "no-new-privileges";
-    case 48: return "seccomp";
-    case 49: return "close-descriptors";
-    case 50: return "find-program";
-    case 51: return "execute";
-    case 52: return "execute-program";
-    case 53: return "finish";
+    case 40: return "enter-root";
+    case 41: return "standard-streams";
+    case 42: return "terminal";
+    case 43: return "umask";
+    case 44: return "working-directory";
+    case 45: return "bounding-set";
+    case 46: return "identity";
+    case 47: return "capabilities";
+    case 48: return "no-new-privileges";
+    case 49: return "seccomp";
+    case 50: return "close-descriptors";
+    case 51: return "find-program";
+    case 52: return "execute";
+    case 53: return "execute-program";
+    case 54: return "finish";
     default: return "unknown";
   }
 }
@@ -607,7 +616,7 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
     }
     case 14: {
       struct op_linger a;
-      if (!(read_i32(in, &a.source) && reader_done(in))) return -EBADMSG;
+      if (!(read_i32(in, &a.namespaces) && read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_linger(r, &a);
     }
     case 15: {
@@ -728,67 +737,72 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_pivot(r, &a);
     }
     case 40: {
+      struct op_enter_root a;
+      if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
+      return run_enter_root(r, &a);
+    }
+    case 41: {
       struct op_standard_streams a;
       if (!(read_i32(in, &a.stdin_) && read_i32(in, &a.stdout_) && read_i32(in, &a.stderr_) && read_i32(in, &a.uid) && reader_done(in))) return -EBADMSG;
       return run_standard_streams(r, &a);
     }
-    case 41: {
+    case 42: {
       struct op_terminal a;
       if (!(read_u32(in, &a.rows) && read_u32(in, &a.columns) && read_u32(in, &a.uid) && read_i32(in, &a.gid) && read_i32(in, &a.root) && read_u32(in, &a.console) && reader_done(in))) return -EBADMSG;
       return run_terminal(r, &a);
     }
-    case 42: {
+    case 43: {
       struct op_umask a;
       if (!(read_u32(in, &a.mask) && reader_done(in))) return -EBADMSG;
       return run_umask(r, &a);
     }
-    case 43: {
+    case 44: {
       struct op_working_directory a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_working_directory(r, &a);
     }
-    case 44: {
+    case 45: {
       struct op_bounding_set a;
       if (!(read_u64(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_bounding_set(r, &a);
     }
-    case 45: {
+    case 46: {
       struct op_identity a;
       if (!(read_u32(in, &a.uid) && read_u32(in, &a.gid) && read_u32s(in, &a.groups) && read_u32(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_identity(r, &a);
     }
-    case 46: {
+    case 47: {
       struct op_capabilities a;
       if (!(read_u64(in, &a.effective) && read_u64(in, &a.permitted) && read_u64(in, &a.inheritable) && read_u64(in, &a.ambient) && reader_done(in))) return -EBADMSG;
       return run_capabilities(r, &a);
     }
-    case 47: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
-    case 48: {
+    case 48: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
+    case 49: {
       struct op_seccomp a;
       if (!(read_u32(in, &a.flags) && read_bytes(in, &a.filter) && reader_done(in))) return -EBADMSG;
       return run_seccomp(r, &a);
     }
-    case 49: {
+    case 50: {
       struct op_close_descriptors a;
       if (!(read_u32(in, &a.from) && reader_done(in))) return -EBADMSG;
       return run_close_descriptors(r, &a);
     }
-    case 50: {
+    case 51: {
       struct op_find_program a;
       if (!(read_str(in, &a.file) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_find_program(r, &a);
     }
-    case 51: {
+    case 52: {
       struct op_execute a;
       if (!(read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute(r, &a);
     }
-    case 52: {
+    case 53: {
       struct op_execute_program a;
       if (!(read_i32(in, &a.program) && read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute_program(r, &a);
     }
-    case 53: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 54: return reader_done(in) ? run_finish(r) : -EBADMSG;
     default: return -EBADMSG;
   }
 }

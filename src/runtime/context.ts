@@ -4,6 +4,7 @@ import type { PodNetwork } from '../cni/index.ts';
 import type { ContainerEventResponse, ContainerEventType } from '../cri/index.ts';
 import type { ImageSource } from '../image/index.ts';
 import type { RuntimeCgroups } from './cgroup.ts';
+import type { EmptyMounts } from './empty-mounts.ts';
 import type { HostFacts } from './host.ts';
 import type { Container, Model, Sandbox } from './model.ts';
 import type { RecordStore } from './records.ts';
@@ -30,6 +31,7 @@ export interface RuntimeContext {
   readonly seccomp: SeccompPrograms;
   readonly shims: ShimStarter;
   readonly spares: Spares;
+  readonly emptyMounts: EmptyMounts;
   readonly store: RecordStore;
   readonly model: Model;
   readonly locks: KeyedMutex;

@@ -2,14 +2,12 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
 import { CleanupStack, failpoint, NodeletError, SpanList } from '../base/index.ts';
-import { ContainerEventType, type LocalContainerConfig, NamespaceMode, Signal } from '../cri/index.ts';
-import type { ImageRecord } from '../image/index.ts';
-import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, signalName, signalNumber } from '../linux/constants.ts';
+import { ContainerEventType, type LocalContainerConfig, NamespaceMode } from '../cri/index.ts';
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../linux/constants.ts';
 import { native } from '../linux/native.ts';
 import { check } from '../linux/syscall-error.ts';
 import { commandOf } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
-import { DEFAULT_STOP_SIGNAL } from './defaults.ts';
 import { newId } from './ids.ts';
 import { makeVolumes, volumeDirectory } from './image-volumes.ts';
 import { Container, type Sandbox } from './model.ts';

@@ -5,6 +5,7 @@ import type { ImageRecord, ImageUsers } from '../image/index.ts';
 import { ociIdMap } from './build-spec.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
+import { canHaveEmptyMounts } from './empty-mounts.ts';
 import { probeHost } from './host.ts';
 import { type DescribedOperation, describePlan } from './launch/describe.ts';
 import type { OciSpec } from './launch/spec.ts';
@@ -127,11 +128,9 @@ export function planPodLaunch(options: PlanPodOptions, input: PlanPodInput): Pod
       context.model.addContainer(container);
       const active = join(options.root, 'snapshots', 'active', id);
       const spec = specOf(context, container, image.record);
-      const plan = planOf(context, container, spec, {
-        lower: image.lower,
-        upper: join(active, 'upper'),
-        work: join(active, 'work'),
-      });
+      const snapshot = { lower: image.lower, upper: join(active, 'upper'), work: join(active, 'work') };
+      const emptyMounts = canHaveEmptyMounts(host.features) && sandbox.record.uidMap.length === 0;
+      const plan = planOf(context, container, spec, snapshot, emptyMounts);
       return { name, id, spec, operations: describePlan(plan) };
     }),
   };

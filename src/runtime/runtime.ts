@@ -15,6 +15,7 @@ import type { Fd } from '../linux/fd.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
 import { createContainer } from './create-container.ts';
+import { canHaveEmptyMounts, EmptyMounts } from './empty-mounts.ts';
 import { openExec } from './exec.ts';
 import { execSync } from './exec-sync.ts';
 import { type HostFacts, probeHost } from './host.ts';
@@ -76,6 +77,7 @@ export class Runtime implements cri.LocalRuntime {
     this.#context = {
       ...shared,
       spares: new Spares(shared, options.spares ?? 1),
+      emptyMounts: new EmptyMounts(),
       paths: { root: options.root, state: options.state, staging },
       host,
       images: options.images,
@@ -96,8 +98,11 @@ export class Runtime implements cri.LocalRuntime {
 
   /** Adopts what runs and collects what has no owner. Called once, before anything else. */
   async recover(): Promise<Recovered> {
-    const recovered = await recover(this.#context);
-    this.#context.spares.refill();
+    const context = this.#context;
+    const recovered = await recover(context);
+    if (canHaveEmptyMounts(context.host.features))
+      await context.emptyMounts.make(context, context.paths.staging);
+    context.spares.refill();
     return recovered;
   }
 
@@ -105,6 +110,7 @@ export class Runtime implements cri.LocalRuntime {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#context.spares.close();
+    this.#context.emptyMounts.close();
     for (const sandbox of this.#context.model.sandboxes.values()) {
       sandbox.stopping = true;
       sandbox.release();
@@ -414,7 +420,9 @@ export class Runtime implements cri.LocalRuntime {
     const container = context.model.container(containerId);
     const image = imageOf(context, container);
     const spec = specOf(context, container, image);
-    return describePlan(planOf(context, container, spec, context.images.prepare(container.id, image)));
+    const snapshot = context.images.prepare(container.id, image);
+    const mounts = context.emptyMounts.of(container.sandbox);
+    return describePlan(planOf(context, container, spec, snapshot, mounts !== undefined));
   }
 
   spans(podSandboxId: string): readonly Span[] {

@@ -1,44 +1,32 @@
 /**
  * Sandboxes made ahead: shim, namespaces, shared memory. The next pod takes one, id and all, and only says what makes it
- * that pod. A spare has its shim's cgroup and a directory without a record, so after a crash it is nobody's and collected.
+ * that pod.
  */
-import { mkdirSync, rmSync } from 'node:fs';
-import { describeError, type Log } from '../base/index.ts';
+import { describeError } from '../base/index.ts';
 import type { Fd } from '../linux/fd.ts';
-import type { RuntimeCgroups } from './cgroup.ts';
 import { POD_SYSCTLS, SHM_SIZE } from './defaults.ts';
 import { heldDescriptors } from './held.ts';
-import { newId } from './ids.ts';
 import { compileSpare } from './launch/compile-sandbox.ts';
 import type { POD_SLOTS } from './launch/protocol.gen.ts';
-import type { RecordStore } from './records.ts';
-import type { RunningShim, ShimStarter } from './shim/start.ts';
+import { endUnownedShim, type ShimContext, startUnownedShim, type UnownedShim } from './unowned-shim.ts';
 
-export interface Spare {
-  readonly id: string;
-  readonly shim: RunningShim;
+export interface Spare extends UnownedShim {
   readonly namespaces: ReadonlyMap<keyof typeof POD_SLOTS, Fd>;
 }
 
-export interface SpareContext {
-  readonly store: RecordStore;
-  readonly cgroups: RuntimeCgroups;
-  readonly shims: ShimStarter;
-  readonly log: Log;
-}
-
-/** A pod that was taken from the spares is followed by its containers: the next spare is made when they have started. */
-const REFILL_AFTER = 100;
+/** A pod is followed by its containers, and by others where many start: spares are made when that is over (milliseconds). */
+const REFILL_AFTER_POD = 100;
+const REFILL_AFTER_CONTAINER = 10;
 
 export class Spares {
-  readonly #context: SpareContext;
+  readonly #context: ShimContext;
   readonly #wanted: number;
   readonly #ready: Spare[] = [];
-  #making = 0;
+  readonly #making = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(context: SpareContext, wanted: number) {
+  constructor(context: ShimContext, wanted: number) {
     this.#context = context;
     this.#wanted = wanted;
   }
@@ -50,60 +38,62 @@ export class Spares {
       void this.#discard(spare);
       spare = this.#ready.shift();
     }
-    this.#timer ??= setTimeout(() => this.refill(), REFILL_AFTER).unref();
+    this.#refillIn(REFILL_AFTER_POD);
     return spare;
   }
 
-  /** Makes what is missing. Called while others wait for something else. */
+  /** A container has started. */
+  refillSoon(): void {
+    if (this.#timer !== undefined) this.#refillIn(REFILL_AFTER_CONTAINER);
+  }
+
+  #refillIn(delay: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.refill(), delay).unref();
+  }
+
+  /** Makes what is missing. */
   refill(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    while (!this.#closed && this.#ready.length + this.#making < this.#wanted) {
-      this.#making += 1;
-      void this.#make().finally(() => {
-        this.#making -= 1;
-      });
+    while (!this.#closed && this.#ready.length + this.#making.size < this.#wanted) {
+      const making = this.#make();
+      this.#making.add(making);
+      void making.finally(() => this.#making.delete(making));
     }
   }
 
   async #make(): Promise<void> {
-    const { store, cgroups, shims, log } = this.#context;
-    const id = newId();
-    let shim: RunningShim | undefined;
+    const context = this.#context;
     try {
-      mkdirSync(store.sandboxDirectory(id), { recursive: true, mode: 0o700 });
-      {
-        using group = cgroups.openShimGroup(id);
-        shim = shims.start({ sandboxId: id, socketPath: store.shimSocket(id), cgroup: group.number });
+      const unowned = startUnownedShim(context);
+      try {
+        const plan = compileSpare(unowned.id, POD_SYSCTLS, SHM_SIZE);
+        const { fds } = await unowned.shim.client.run(plan);
+        const spare = { ...unowned, namespaces: heldDescriptors(plan, fds) };
+        if (this.#closed) await this.#discard(spare);
+        else this.#ready.push(spare);
+      } catch (error) {
+        await endUnownedShim(context, unowned);
+        throw error;
       }
-      const plan = compileSpare(id, POD_SYSCTLS, SHM_SIZE);
-      const started = await shim.client.run(plan);
-      const spare = { id, shim, namespaces: heldDescriptors(plan, started.fds) };
-      if (this.#closed) await this.#discard(spare);
-      else this.#ready.push(spare);
     } catch (error) {
-      log.warn({ error: describeError(error) }, 'cannot make a sandbox ahead; the next pod makes its own');
-      if (shim === undefined) this.#context.store.removeSandbox(id);
-      else await this.#discard({ id, shim, namespaces: new Map() });
+      context.log.warn(
+        { error: describeError(error) },
+        'cannot make a sandbox ahead; the next pod makes its own',
+      );
     }
   }
 
   async #discard(spare: Spare): Promise<void> {
-    const { store, cgroups, log } = this.#context;
     for (const fd of spare.namespaces.values()) fd.close();
-    spare.shim.client.close();
-    try {
-      await cgroups.removeShimGroup(spare.id);
-    } catch (error) {
-      log.warn({ error: describeError(error) }, 'cannot end a spare shim');
-    }
-    spare.shim.pidfd.close();
-    store.removeSandbox(spare.id);
+    await endUnownedShim(this.#context, spare);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
+    await Promise.all(this.#making);
     await Promise.all(this.#ready.splice(0).map((spare) => this.#discard(spare)));
   }
 }

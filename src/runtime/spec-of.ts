@@ -55,12 +55,13 @@ export function specOf(context: SpecContext, container: Container, image: ImageR
   });
 }
 
-/** The plan of a start. The device program travels with it as its first descriptor. */
+/** The plan of a start. With it travel the device program, then, where `emptyMounts` says so, that namespace. */
 export function planOf(
   context: SpecContext & Pick<RuntimeContext, 'seccomp'>,
   container: Container,
   spec: OciSpec,
   snapshot: Snapshot,
+  emptyMounts: boolean,
 ): LaunchPlan {
   const { sandbox, record } = container;
   const security = record.config.linux?.securityContext ?? {};
@@ -85,6 +86,7 @@ export function planOf(
     exitRecord: context.store.exitFile(sandbox.id, record.id),
     seccomp: context.seccomp.of(security, spec.process.capabilities?.bounding ?? []),
     deviceProgram: security.privileged !== true,
+    emptyMounts,
     features: context.host.features,
   });
 }

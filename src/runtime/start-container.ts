@@ -21,23 +21,26 @@ export async function startContainer(context: RuntimeContext, container: Contain
     );
   }
   const spans = new SpanList();
+  const mounts = context.emptyMounts.of(sandbox);
   let program: { readonly fd: number; close(): void } | undefined;
   try {
     const plan = await spans.measure('compile launch plan', 'agent', async () => {
       const image = imageOf(context, container);
       const spec = specOf(context, container, image);
       program = deviceProgram(context, record.config);
-      return planOf(context, container, spec, context.images.prepare(record.id, image));
+      const snapshot = context.images.prepare(record.id, image);
+      return planOf(context, container, spec, snapshot, mounts !== undefined);
     });
     failpoint('start:before-run');
     container.ended = deferred<void>();
     container.starting = true;
-    const started = await spans.measure('run launch plan', 'agent', () => {
-      const running = shim.run(plan, program === undefined ? [] : [program.fd]);
-      // While the shim works there is time for the next pod.
-      context.spares.refill();
-      return running;
-    });
+    const started = await spans.measure('run launch plan', 'agent', () =>
+      shim.run(
+        plan,
+        [program?.fd, mounts?.number].filter((fd) => fd !== undefined),
+      ),
+    );
+    context.spares.refillSoon();
     failpoint('start:after-run');
     for (const span of started.spans) spans.add(span);
     logWarnings(context, record.id, started.warnings);

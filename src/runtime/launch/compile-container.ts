@@ -84,7 +84,8 @@ function sortNamespaces(spec: OciSpec, slots: Slots): Namespaces {
 }
 
 export function compileContainer(spec: OciSpec, context: ContainerContext): LaunchPlan {
-  const slots = new Slots(context.deviceProgram ? 1 : 0);
+  const passed = passedDescriptors(context);
+  const slots = new Slots(passed.count);
   const namespaces = sortNamespaces(spec, slots);
   const userNamespace = namespaces.joined.some((one) => one.type === 'user');
   if ((namespaces.fresh & CLONE.NEWUSER) !== 0) {
@@ -97,7 +98,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   const root = slots.take();
   const late = context.cgroup.late.map((write) => ({ ...write, slot: slots.take() }));
 
-  const shim = shimOperations(context, slots, io);
+  const shim = shimOperations(context, slots, io, passed.deviceProgram);
   const binds = prepareMounts(spec, context, slots, userNamespace);
   const devices = prepareDevices(spec, slots, userNamespace);
   const masks = prepareMasks(spec, slots);
@@ -117,16 +118,26 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     .filter((one) => one.type !== 'user' && one.type !== 'pid')
     .map((one): Operation => ({ op: 'join-namespace', namespace: one.slot, kind: one.kind }));
   const opened = namespaces.joined.flatMap((one) => (one.open === undefined ? [] : [one.open]));
-  const inside: Operation[] = [
-    ...Object.entries(spec.linux.sysctl ?? {}).map(
-      ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
-    ),
+  const sysctls = Object.entries(spec.linux.sysctl ?? {}).map(
+    ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
+  );
+  /** Of the process itself: opened while there is a /proc. */
+  const ns = slots.take();
+  const openOwn: Operation = {
+    op: 'open',
+    path: '/proc/self/ns',
+    open: O.PATH | O.DIRECTORY,
+    out: ns,
+  };
+  // Taking the mounts down waits for the kernel's readers: it happens after everybody knows that the container has ended.
+  const linger: Operation = { op: 'linger', namespaces: ns, name: 'mnt' };
+  const mounts: Operation[] = [
     ...mountOperations(binds.mounts, context, slots, root),
     ...deviceOperations(spec, devices.trees, root),
     ...maskOperations(spec, slots, root, masks.none),
     ...workingDirectory(spec, root),
-    ...lingerOperations(slots),
-    { op: 'pivot', root },
+  ];
+  const inside: Operation[] = [
     ...(spec.root.readonly === true
       ? [
           {
@@ -153,13 +164,33 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     operations.push(
       { op: 'clone', flags: namespaces.fresh & CLONE.NEWPID, cgroup: shim.cgroup, uidMap: '', gidMap: '' },
       ...onHost,
+      openOwn,
       ...join,
-      { op: 'unshare', kinds: unshared },
-      { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
-      ...rootOperations(spec, context, root),
-      { op: 'attach', tree: root, path: context.staging },
-      ...inside,
+      ...sysctls,
     );
+    if (passed.emptyMounts !== undefined) {
+      // Never in the container's mount namespace, the host's mounts need not be left either: pivot_root would wait for the
+      // kernel's readers, longer than all the rest takes.
+      operations.push(
+        ...rootOperations(spec, context, root),
+        { op: 'join-namespace', namespace: passed.emptyMounts, kind: CLONE.NEWNS },
+        { op: 'unshare', kinds: unshared },
+        linger,
+        { op: 'attach', tree: root, path: '/' },
+        { op: 'enter-root', root },
+        ...mounts,
+      );
+    } else {
+      operations.push(
+        { op: 'unshare', kinds: unshared },
+        { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+        linger,
+        ...rootOperations(spec, context, root),
+        { op: 'attach', tree: root, path: context.staging },
+        ...mounts,
+        { op: 'pivot', root },
+      );
+    }
   } else {
     const user = namespaces.joined.find((one) => one.type === 'user');
     if (user === undefined) throw new NodeletError('INTERNAL', 'no user namespace');
@@ -180,20 +211,29 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       // The second one belongs to the user namespace, and so do the PID and cgroup namespaces.
       { op: 'unshare', kinds: unshared | (namespaces.fresh & CLONE.NEWPID) },
       { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+      openOwn,
+      linger,
       { op: 'attach', tree: root, path: '.' },
-      ...inside,
+      ...sysctls,
+      // The container's /proc and /sys may only be mounted while others are in sight: the host's are left last.
+      ...mounts,
+      { op: 'pivot', root },
     );
   }
+  operations.push(...inside);
   return { kind: 'container', name: context.id, operations };
 }
 
-/** Taking the mounts down waits for the kernel's readers: it happens after everybody knows that the container has ended. */
-function lingerOperations(slots: Slots): Operation[] {
-  const mounts = slots.take();
-  return [
-    { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: mounts },
-    { op: 'linger', source: mounts },
-  ];
+/** The descriptors that travel with a container's plan, in this order. */
+function passedDescriptors(context: ContainerContext): {
+  readonly count: number;
+  readonly deviceProgram: number | undefined;
+  readonly emptyMounts: number | undefined;
+} {
+  let count = 0;
+  const deviceProgram = context.deviceProgram ? passedSlot(count++) : undefined;
+  const emptyMounts = context.emptyMounts ? passedSlot(count++) : undefined;
+  return { count, deviceProgram, emptyMounts };
 }
 
 /** What the shim does before there is a child. */
@@ -201,6 +241,7 @@ function shimOperations(
   context: ContainerContext,
   slots: Slots,
   io: { in: number; out: number; err: number },
+  program: number | undefined,
 ): { operations: Operation[]; cgroup: number } {
   const cgroup = slots.take();
   const { streams } = context;
@@ -219,12 +260,9 @@ function shimOperations(
               },
       ),
       { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
-      ...(context.deviceProgram
-        ? [
-            openForProgram(context, cgroup),
-            { op: 'attach-device-program', cgroup, program: passedSlot(0) } as const,
-          ]
-        : []),
+      ...(program === undefined
+        ? []
+        : [openForProgram(context, cgroup), { op: 'attach-device-program', cgroup, program } as const]),
       {
         op: 'exit-record',
         path: context.exitRecord,

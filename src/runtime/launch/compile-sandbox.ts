@@ -259,19 +259,10 @@ function hostOperations(context: SandboxContext, slots: Slots): Operation[] {
   ];
 }
 
-/** The id that Kubernetes' own pause image runs as. */
-const PAUSE_ID = 65_535;
-
-/**
- * PID 1 of a shared PID namespace is in sight of every container of the pod, and one with CAP_SYS_PTRACE could walk
- * through /proc/1/root: it gets an empty read-only root of its own, no descriptors, no privileges.
- */
-function pauseOperations(slots: Slots, program: number, staging: number): Operation[] {
+/** Leaves the mounts of the host, in a mount namespace of one's own, for an empty read-only root. */
+function emptyRootOperations(slots: Slots, staging: string): Operation[] {
   const root = slots.take();
   return [
-    { op: 'session' },
-    { op: 'enter-directory', directory: staging },
-    { op: 'unshare', kinds: CLONE.NEWNS },
     { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
     {
       op: 'mount',
@@ -280,8 +271,42 @@ function pauseOperations(slots: Slots, program: number, staging: number): Operat
       attributes: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC,
       out: root,
     },
-    { op: 'attach', tree: root, path: '.' },
+    { op: 'attach', tree: root, path: staging },
     { op: 'pivot', root },
+  ];
+}
+
+/** A mount namespace with nothing in it, which the shim's child makes and leaves behind as a descriptor. */
+export function compileEmptyMounts(id: string, staging: string): LaunchPlan {
+  const slots = new Slots(0);
+  const namespace = slots.take();
+  return {
+    kind: 'sandbox',
+    name: `${id}-mounts`,
+    operations: [
+      { op: 'clone', flags: 0, cgroup: -1, uidMap: '', gidMap: '' },
+      { op: 'unshare', kinds: CLONE.NEWNS },
+      { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: namespace },
+      ...emptyRootOperations(slots, staging),
+      { op: 'hold', source: namespace, pod: POD_SLOTS.mnt },
+      { op: 'finish' },
+    ],
+  };
+}
+
+/** The id that Kubernetes' own pause image runs as. */
+const PAUSE_ID = 65_535;
+
+/**
+ * PID 1 of a shared PID namespace is in sight of every container of the pod, and one with CAP_SYS_PTRACE could walk
+ * through /proc/1/root: it gets an empty read-only root of its own, no descriptors, no privileges.
+ */
+function pauseOperations(slots: Slots, program: number, staging: number): Operation[] {
+  return [
+    { op: 'session' },
+    { op: 'enter-directory', directory: staging },
+    { op: 'unshare', kinds: CLONE.NEWNS },
+    ...emptyRootOperations(slots, '.'),
     { op: 'bounding-set', keep: 0 },
     { op: 'identity', uid: PAUSE_ID, gid: PAUSE_ID, groups: [], keep: 0 },
     { op: 'capabilities', effective: 0, permitted: 0, inheritable: 0, ambient: 0 },

@@ -73,6 +73,11 @@ export interface ContainerContext {
   readonly seccomp: SeccompProgram | undefined;
   /** True: the first descriptor that travels with the plan is the device program. */
   readonly deviceProgram: boolean;
+  /**
+   * True: the next descriptor is a mount namespace with nothing but an empty read-only root in it. The container's begins as
+   * its copy; otherwise as a copy of the host's, which is then left by pivot_root.
+   */
+  readonly emptyMounts: boolean;
   readonly features: KernelFeatures;
 }
 

@@ -107,7 +107,7 @@ function describe(operation: Operation, names: Names): string {
     case 'hold':
       return `hand ${names.of(operation.source)} to the shim`;
     case 'linger':
-      return `keep ${names.of(operation.source)} until the exit was reported`;
+      return `keep the ${operation.name} namespace until the exit was reported`;
     case 'session-keyring':
       return `new session keyring ${operation.name}`;
     case 'death-signal':
@@ -188,6 +188,8 @@ function describe(operation: Operation, names: Names): string {
       return `make /${operation.path} read-only`;
     case 'pivot':
       return 'pivot_root, old root detached';
+    case 'enter-root':
+      return 'chroot to it; there is nothing else in this mount namespace';
     case 'standard-streams':
       return `stdin ${names.of(operation.stdin)}, stdout and stderr to the log`;
     case 'terminal':

@@ -37,8 +37,8 @@ export type Operation =
   | { readonly op: 'unshare'; readonly kinds: number }
   /** gives a descriptor to the shim, which keeps it in a pod slot */
   | { readonly op: 'hold'; readonly source: number; readonly pod: number }
-  /** gives the shim a descriptor that it closes after the exit was reported: what ends with it does not delay that */
-  | { readonly op: 'linger'; readonly source: number }
+  /** gives the shim one of the namespaces in a /proc/<pid>/ns, which it closes after the exit was reported: what ends with it does not delay that */
+  | { readonly op: 'linger'; readonly namespaces: number; readonly name: string }
   /** keyctl(KEYCTL_JOIN_SESSION_KEYRING) */
   | { readonly op: 'session-keyring'; readonly name: string; readonly flags: number }
   /** prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim */
@@ -89,6 +89,8 @@ export type Operation =
   | { readonly op: 'read-only'; readonly root: number; readonly path: string }
   /** pivot_root(".", "."), old root detached */
   | { readonly op: 'pivot'; readonly root: number }
+  /** chroot, in a mount namespace that has nothing else to come back to */
+  | { readonly op: 'enter-root'; readonly root: number }
   /** dup2 to 0, 1, 2; pipes are given to uid */
   | { readonly op: 'standard-streams'; readonly stdin: number; readonly stdout: number; readonly stderr: number; readonly uid: number }
   /** a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim */
@@ -142,7 +144,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'join-process': { code: 11, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
   'unshare': { code: 12, side: 'any', doc: "unshare; the shim goes back to its own namespaces when it is done with the list", fields: [["kinds","u32"]] },
   'hold': { code: 13, side: 'any', doc: "gives a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },
-  'linger': { code: 14, side: 'child', doc: "gives the shim a descriptor that it closes after the exit was reported: what ends with it does not delay that", fields: [["source","slot"]] },
+  'linger': { code: 14, side: 'child', doc: "gives the shim one of the namespaces in a /proc/<pid>/ns, which it closes after the exit was reported: what ends with it does not delay that", fields: [["namespaces","slot"],["name","str"]] },
   'session-keyring': { code: 15, side: 'child', doc: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", fields: [["name","str"],["flags","u32"]] },
   'death-signal': { code: 16, side: 'child', doc: "prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim", fields: [["signal","u32"]] },
   'session': { code: 17, side: 'child', doc: "setsid", fields: [] },
@@ -168,20 +170,21 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'mask': { code: 37, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
   'read-only': { code: 38, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
   'pivot': { code: 39, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
-  'standard-streams': { code: 40, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
-  'terminal': { code: 41, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
-  'umask': { code: 42, side: 'child', doc: "umask", fields: [["mask","u32"]] },
-  'working-directory': { code: 43, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
-  'bounding-set': { code: 44, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
-  'identity': { code: 45, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
-  'capabilities': { code: 46, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
-  'no-new-privileges': { code: 47, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
-  'seccomp': { code: 48, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
-  'close-descriptors': { code: 49, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
-  'find-program': { code: 50, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
-  'execute': { code: 51, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
-  'execute-program': { code: 52, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
-  'finish': { code: 53, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
+  'enter-root': { code: 40, side: 'child', doc: "chroot, in a mount namespace that has nothing else to come back to", fields: [["root","slot"]] },
+  'standard-streams': { code: 41, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
+  'terminal': { code: 42, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
+  'umask': { code: 43, side: 'child', doc: "umask", fields: [["mask","u32"]] },
+  'working-directory': { code: 44, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
+  'bounding-set': { code: 45, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
+  'identity': { code: 46, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
+  'capabilities': { code: 47, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
+  'no-new-privileges': { code: 48, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
+  'seccomp': { code: 49, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
+  'close-descriptors': { code: 50, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
+  'find-program': { code: 51, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
+  'execute': { code: 52, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
+  'execute-program': { code: 53, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
+  'finish': { code: 54, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
 };
 
 export type Message =
