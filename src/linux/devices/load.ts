@@ -5,6 +5,10 @@ import { check, errnoName } from '../syscall-error.ts';
 import { deviceProgram } from './program.ts';
 import type { DeviceRule } from './rules.ts';
 
+/** The verifier gives up (EAGAIN) where a signal is pending, a profiler's for example. */
+const ATTEMPTS = 100;
+const EAGAIN = 11;
+
 /** Name of the program, as `bpftool prog` shows it. */
 const NAME = 'nodelet_device';
 
@@ -13,7 +17,10 @@ const NAME = 'nodelet_device';
  * Throws DEVICE_RULE_INVALID, DEVICE_PROGRAM_REFUSED (needs CAP_BPF or CAP_SYS_ADMIN).
  */
 export function loadDeviceProgram(rules: readonly DeviceRule[]): Fd {
-  const result = native().bpfLoadDevice(deviceProgram(rules), NAME);
+  const program = deviceProgram(rules);
+  let result = native().bpfLoadDevice(program, NAME);
+  for (let i = 1; i < ATTEMPTS && typeof result !== 'number' && result.errno === EAGAIN; i++)
+    result = native().bpfLoadDevice(program, NAME);
   if (typeof result === 'number') return new Fd(check(result, 'bpf'));
   throw new NodeletError(
     'DEVICE_PROGRAM_REFUSED',
