@@ -1,7 +1,7 @@
 /**
- * The image worker threads. Long jobs (a layer that may still be downloading) have a bounded number of threads; short
- * ones (remove, measure, commit) have one more, so that no container's removal waits for a slow registry. Threads are
- * started when needed and end after some idle time: each costs some 15 MiB.
+ * The image worker threads. Each kind of job has places of its own, so that no container's removal waits for a slow
+ * registry (a layer job waits for its download) or for a slow disk (a commit waits for all of it). Threads are
+ * started when needed, used for any kind, and end after some idle time: each costs some 15 MiB.
  */
 import { Worker } from 'node:worker_threads';
 import {
@@ -17,7 +17,7 @@ import type { FromWorker, JobKind, JobOf, ResultOf, ToWorker } from './messages.
 export interface PoolOptions {
   /** The bundled worker. */
   readonly file: () => string;
-  /** Threads for long jobs. */
+  /** Layers and archives that are unpacked at a time. */
   readonly size: number;
   readonly log: Log;
   readonly idleTime?: number;
@@ -38,7 +38,7 @@ export interface RunningJob<K extends JobKind> {
 
 interface Task {
   readonly message: Extract<ToWorker, { type: 'run' }>;
-  readonly long: boolean;
+  readonly lane: Lane;
   readonly done: Deferred<unknown>;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((read: number) => void) | undefined;
@@ -52,16 +52,29 @@ interface Thread {
   idle: NodeJS.Timeout | undefined;
 }
 
-const longJobs: ReadonlySet<JobKind> = new Set<JobKind>(['layer', 'archive']);
+type Lane = 'unpack' | 'disk' | 'quick';
+
+const lanes: Readonly<Record<JobKind, Lane>> = {
+  layer: 'unpack',
+  archive: 'unpack',
+  commit: 'disk',
+  copyOut: 'disk',
+  settle: 'quick',
+  remove: 'quick',
+  measure: 'quick',
+};
 
 export class WorkerPool {
   readonly #options: PoolOptions;
+  /** Jobs of each lane that run at a time. */
+  readonly #places: Readonly<Record<Lane, number>>;
   readonly #threads = new Set<Thread>();
   #queue: Task[] = [];
   #closed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#places = { unpack: options.size, disk: 1, quick: 2 };
   }
 
   async run<K extends JobKind>(kind: K, job: JobOf<K>, options: StartOptions = {}): Promise<ResultOf<K>> {
@@ -71,7 +84,7 @@ export class WorkerPool {
   start<K extends JobKind>(kind: K, job: JobOf<K>, options: StartOptions = {}): RunningJob<K> {
     const task: Task = {
       message: { type: 'run', kind, job, available: 0 } as Task['message'],
-      long: longJobs.has(kind),
+      lane: lanes[kind],
       done: deferred(),
       signal: options.signal,
       onProgress: options.onProgress,
@@ -127,12 +140,10 @@ export class WorkerPool {
 
   /** An idle thread, or a new one where there may be more. */
   #threadFor(task: Task): Thread | undefined {
-    const busy = [...this.#threads].filter((thread) => thread.task !== undefined);
-    if (task.long && busy.filter((thread) => thread.task?.long).length >= this.#options.size)
-      return undefined;
-    const idle = [...this.#threads].find((thread) => thread.task === undefined);
-    if (idle !== undefined) return idle;
-    return this.#threads.size > this.#options.size ? undefined : this.#spawn();
+    const threads = [...this.#threads];
+    const running = threads.filter((thread) => thread.task?.lane === task.lane).length;
+    if (running >= this.#places[task.lane]) return undefined;
+    return threads.find((thread) => thread.task === undefined) ?? this.#spawn();
   }
 
   #spawn(): Thread {
