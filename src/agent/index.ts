@@ -3,9 +3,11 @@
  * room, is loaded by the functions that need it, so that `nodelet ps` does not pay for a container runtime.
  */
 import { hasCode, type Log } from '../base/index.ts';
+import type { Manifests } from '../kube/index.ts';
 import type { Agent } from './agent.ts';
 import type { ExecRequest } from './api/exec-client.ts';
 import type { AgentConfig } from './config.ts';
+import type { PlannedPod } from './plan/types.ts';
 
 export type { Agent, Taken } from './agent.ts';
 export { REMOVE_WHEN_ENDED, RUN_BY } from './annotations.ts';
@@ -32,6 +34,7 @@ export {
 } from './config.ts';
 export type * from './explain/types.ts';
 export type { OutputChunk } from './output.ts';
+export type * from './plan/types.ts';
 
 export interface CloseOptions {
   /** Where no pod is left, what all pods share goes as well: bridge, rules, cgroups. */
@@ -80,6 +83,11 @@ async function dismantleNetwork(agent: Agent): Promise<void> {
     // A sandbox that nobody knows yet, of another program on the same network: it stays then.
     if (!hasCode(error, 'NETWORK_IN_USE')) throw error;
   }
+}
+
+/** What running a manifest would do; see plan/index.ts. */
+export async function planManifests(config: AgentConfig, manifests: Manifests): Promise<PlannedPod[]> {
+  return (await import('./plan/index.ts')).planManifests(config, manifests);
 }
 
 /** Runs a program in a container; see ExecRequest. Returns its exit code. */

@@ -1,9 +1,9 @@
 /** The caller's side of the local API. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { hasCode, NodeletError } from '../../base/index.ts';
+import type { PullProgress } from '../../image/index.ts';
 import type { Event, Pod } from '../../kube/index.ts';
 import type { PodExplanation } from '../explain/index.ts';
-import type { PullProgress } from '../../image/index.ts';
 import type { OutputChunk } from '../output.ts';
 import { fromBody } from './errors.ts';
 import { FrameDecoder } from './frames.ts';
@@ -178,7 +178,11 @@ export class AgentClient {
 
   /** What the pod's containers write, from their start on, until the pod has ended. */
   async *output(namespace: string, name: string, signal?: AbortSignal): AsyncGenerator<OutputChunk, void> {
-    const response = await this.#call('GET', `${podPath(namespace, name)}/output`, signal === undefined ? {} : { signal });
+    const response = await this.#call(
+      'GET',
+      `${podPath(namespace, name)}/output`,
+      signal === undefined ? {} : { signal },
+    );
     const decoder = new FrameDecoder();
     try {
       for await (const piece of response as AsyncIterable<Buffer>) yield* decoder.push(piece);

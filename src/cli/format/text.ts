@@ -47,9 +47,10 @@ export function shellWords(words: readonly string[]): string {
 /** Lines of at most `width` characters, broken at spaces; those after the first begin with `indent`. */
 export function wrap(text: string, width: number, indent = ''): string[] {
   const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    const longer = line === '' ? word : `${line} ${word}`;
+  const [first = '', ...words] = text.split(' ');
+  let line = first;
+  for (const word of words) {
+    const longer = `${line} ${word}`;
     if (longer.length > width && line.trim() !== '') {
       lines.push(line);
       line = `${indent}${word}`;
