@@ -1,4 +1,4 @@
-import { native, type NativeWatcher } from './native.ts';
+import { type NativeWatcher, native } from './native.ts';
 import { check } from './syscall-error.ts';
 
 /** An open descriptor with one owner. Closing twice is safe. */

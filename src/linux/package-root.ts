@@ -14,7 +14,8 @@ export function packageRoot(): string {
       found = at;
       return at;
     }
-    if (at === dirname(at)) throw new NodeletError('NATIVE_NOT_BUILT', `cannot find nodelet's package above "${start}"`);
+    if (at === dirname(at))
+      throw new NodeletError('NATIVE_NOT_BUILT', `cannot find nodelet's package above "${start}"`);
   }
 }
 

@@ -36,7 +36,9 @@ export class SyscallError extends NodeletError {
   readonly path: string | undefined;
 
   constructor(errno: number, syscall: string, action: string, path?: string) {
-    super(errnoName(errno), `${action}: ${errnoName(errno)} (${errnoText(errno)})`, { details: { errno, syscall } });
+    super(errnoName(errno), `${action}: ${errnoName(errno)} (${errnoText(errno)})`, {
+      details: { errno, syscall },
+    });
     this.errno = errno;
     this.syscall = syscall;
     this.path = path;

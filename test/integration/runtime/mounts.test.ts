@@ -115,7 +115,7 @@ describe('a sub-path', () => {
     const { runtime } = fixture;
     const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
     const config = containerConfig(['ls', '/data'], {
-      mounts: [{ containerPath: '/data', hostPath: volume, subPath: 's' } as LocalMount],
+      mounts: [{ containerPath: '/data', hostPath: volume, subPath: 's' }],
     });
     const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
     await expect(runtime.startContainer({ containerId })).rejects.toThrow(
