@@ -79,6 +79,7 @@ export class Agent {
         images: this.images,
         network: this.network,
         log: log.child({ room: 'runtime' }),
+        spares: config.spareSandboxes,
       },
       this.host,
     );

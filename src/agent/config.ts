@@ -34,6 +34,8 @@ export interface AgentConfig {
   readonly clusterDomain: string;
   readonly resolvConf: string;
   readonly maxPods: number;
+  /** Sandboxes made ahead of pods. */
+  readonly spareSandboxes: number;
   /** Processes of a pod; 0 for no limit. */
   readonly podPidsLimit: number;
   readonly seccompDefault: boolean;
@@ -102,6 +104,7 @@ export const SETTINGS = {
   clusterDomain: { kind: 'text', doc: 'default cluster.local' },
   resolvConf: { kind: 'path', doc: "the host's resolver configuration (default /etc/resolv.conf)" },
   maxPods: { kind: 'number', doc: 'default 110', check: positive },
+  spareSandboxes: { kind: 'number', doc: 'sandboxes made ahead of pods (default 1)', check: positive },
   podMaxPids: { kind: 'number', doc: 'processes of a pod, 0 for no limit (default 0)', check: positive },
   seccompDefault: {
     kind: 'boolean',
@@ -255,6 +258,7 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
         : '/etc/resolv.conf',
     ),
     maxPods: number('maxPods', 110),
+    spareSandboxes: number('spareSandboxes', 1),
     podPidsLimit: number('podMaxPids', 0),
     seccompDefault: (values.seccompDefault as boolean | undefined) ?? true,
     allowedUnsafeSysctls: list('allowedUnsafeSysctls'),

@@ -22,6 +22,8 @@ const PACKAGES = [
   'libc6-dev',
   'python3-minimal',
   'libseccomp2',
+  // probes over TLS
+  'openssl',
 ];
 
 /** Size of the disk; the file is sparse. */
