@@ -188,7 +188,7 @@ export class PodWorker {
   }
 
   #decide(): Decision {
-    const { context, crashLoop } = this.#options;
+    const { context, crashLoop, retry } = this.#options;
     return decide({
       pod: this.pod,
       desired: this.#desired,
@@ -199,6 +199,7 @@ export class PodWorker {
       previous: this.#decision?.status,
       hostIps: context.node.ips,
       crashLoop,
+      retryAfter: retry.retryAfter,
       now: context.now(),
     });
   }

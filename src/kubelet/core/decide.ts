@@ -20,7 +20,7 @@ import {
   type Terminal,
 } from './model.ts';
 import { announceTime, startTime } from './restart.ts';
-import { sandboxNeed } from './sandbox.ts';
+import { replacementTime, sandboxNeed } from './sandbox.ts';
 
 export interface DecideInput {
   readonly pod: BoundPod;
@@ -32,6 +32,8 @@ export interface DecideInput {
   readonly previous: PodStatus | undefined;
   readonly hostIps: readonly string[];
   readonly crashLoop: BackoffPolicy;
+  /** Milliseconds between two sandboxes of which the first was of no use. */
+  readonly retryAfter: number;
   readonly now: number;
 }
 
@@ -163,6 +165,8 @@ class Plan {
     if (!memory.prepared) this.add({ kind: 'prepare-pod' });
     if (need.usable === undefined) {
       if (!this.#clearForSandbox() || !memory.prepared) return;
+      const at = replacementTime(observed, this.#input.retryAfter, this.#input.now);
+      if (at > this.#input.now) return this.wake(at);
       this.add({ kind: 'create-sandbox', attempt: need.nextAttempt, replaces: need.replaces });
       return;
     }

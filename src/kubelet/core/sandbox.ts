@@ -19,3 +19,15 @@ export function sandboxNeed(pod: BoundPod, observed: Observed): SandboxNeed {
   const usable = ready.length === 1 && newest.ready && addressed ? newest : undefined;
   return { usable, nextAttempt: newest.attempt + 1, replaces: true };
 }
+
+/**
+ * When the next sandbox may be made. The first replacement is at once; a further one not sooner than `pause` (milliseconds)
+ * after the one before it was made: what makes it unusable is likely to make the next one so. Decided by what the runtime
+ * shows, so that it holds over a restart of the agent.
+ */
+export function replacementTime(observed: Observed, pause: number, now: number): number {
+  const newest = observed.sandboxes[0];
+  // Made in the future: the clock was set back, and says nothing about the pause.
+  if (newest === undefined || newest.attempt === 0 || newest.createdAt > now) return now;
+  return newest.createdAt + pause;
+}

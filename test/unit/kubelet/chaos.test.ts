@@ -23,6 +23,7 @@ const steps = fc.array(
         'removePodSandbox',
       ),
     }),
+    fc.record({ do: fc.constant('addresses' as const), given: fc.boolean() }),
     fc.record({ do: fc.constant('restart-agent' as const), forgets: fc.boolean() }),
     fc.record({ do: fc.constant('stop' as const), grace: fc.constantFrom(0, 2, 30) }),
     fc.record({ do: fc.constant('replace' as const) }),
@@ -40,7 +41,7 @@ const specs = fc.record({
 type Step = (typeof steps extends fc.Arbitrary<infer T> ? T : never)[number];
 
 describe('invariants', () => {
-  it('one live container of each name at most, attempts that only grow, and nothing left in the end', async () => {
+  it('one live container of each name at most, attempts that only grow, sandboxes at a distance, and nothing left in the end', async () => {
     await fc.assert(
       fc.asyncProperty(specs, steps, async (spec, happenings) => {
         await using world = new World();
@@ -91,6 +92,9 @@ async function happen(world: World, step: Exclude<Step, { do: 'replace' }>): Pro
       if (ready !== undefined) runtime.lose(ready);
       return await world.settle();
     }
+    case 'addresses':
+      runtime.addresses = step.given;
+      return;
     case 'fail':
       runtime.failNext(step.verb, new NodeletError('CHAOS', `${step.verb} fails`));
       return;
@@ -115,8 +119,19 @@ function watch(world: World): string[] {
   const violations: string[] = [];
   const attempts = new Map<string, number>();
   const told = world.runtime.onCall;
+  const made = new Map<string, number>();
+  /** Replacements of one pod's sandbox keep their distance, over restarts of the agent too. */
+  const watchSandbox = (line: string): void => {
+    const { config, createdAt } = world.runtime.sandbox();
+    const { uid = '', attempt = 0 } = config.metadata ?? {};
+    const before = made.get(uid);
+    made.set(uid, createdAt);
+    if (attempt > 1 && before !== undefined && createdAt - before < 10_000)
+      violations.push(`${line}: ${createdAt - before} ms after the one before`);
+  };
   world.runtime.onCall = (line) => {
     told(line);
+    if (line.startsWith('run sandbox ')) watchSandbox(line);
     if (!line.startsWith('start ')) return;
     const live = [...world.runtime.containers.values()].filter(
       ({ state }) => state === ContainerState.CONTAINER_RUNNING,

@@ -48,6 +48,7 @@ async function decision(spec: object, fields: Partial<DecideInput> = {}): Promis
     previous: undefined,
     hostIps: [],
     crashLoop: POLICY,
+    retryAfter: RETRY.retryAfter,
     now: START,
     ...fields,
   });
@@ -63,6 +64,31 @@ describe('what is to be done', () => {
       'prepare directories, cgroup and volumes',
     ]);
     expect(done(await decision({}, { observed: nothing }))).toEqual(['create sandbox, attempt 0']);
+  });
+
+  describe('a sandbox that is of no use', () => {
+    const NO_ADDRESS = { ...SANDBOX, ips: [] };
+    const DEAD = { ...SANDBOX, ready: false };
+    const later = { attempt: 1, createdAt: START + 60_000 };
+    it.each([
+      ['the first, dead: at once', DEAD, 0, 'now'],
+      ['the first, without an address: at once', { ...NO_ADDRESS, ready: false }, 0, 'now'],
+      ['a replacement, dead right away: after the pause', { ...DEAD, ...later }, 60_000, 70_000],
+      ['a replacement, dead within the pause: what is left of it', { ...DEAD, ...later }, 67_000, 70_000],
+      ['a replacement that lived for a minute: at once', { ...DEAD, ...later }, 120_000, 'now'],
+      ['made in the future, since the clock was set back: at once', { ...DEAD, ...later }, 1000, 'now'],
+    ])('%s', async (_name, sandbox, at, expected) => {
+      const observed = { sandboxes: [sandbox], containers: [] };
+      const { actions, wakeAt } = await decision({}, { observed, now: START + at });
+      const create = [`create sandbox, attempt ${sandbox.attempt + 1}`];
+      expect(actions.map(describeAction)).toEqual(expected === 'now' ? create : []);
+      expect(wakeAt).toBe(expected === 'now' ? undefined : START + Number(expected));
+    });
+
+    it('is stopped while its successor waits', async () => {
+      const observed = { sandboxes: [{ ...NO_ADDRESS, ...later }], containers: [] };
+      expect(done(await decision({}, { observed, now: START + 60_000 }))).toEqual(['stop sandbox s']);
+    });
   });
 
   it('images of all containers that may start are fetched at the same time, the containers started one by one', async () => {

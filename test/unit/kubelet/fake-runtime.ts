@@ -68,6 +68,8 @@ export class FakeRuntime implements LocalRuntime {
   /** Answers of exec probes and hooks. */
   exec: (container: string, cmd: readonly string[], signal?: AbortSignal) => Promise<ExecSyncResponse> =
     async () => ({ exitCode: 0 });
+  /** False: sandboxes are made without an address. */
+  addresses = true;
   readonly #now: () => number;
   readonly #listeners = new Set<(event: ContainerEventResponse) => void>();
   #ids = 0;
@@ -145,7 +147,7 @@ export class FakeRuntime implements LocalRuntime {
       config,
       createdAt: this.#now(),
       ready: true,
-      ips: hostNetwork ? [] : [`10.0.0.${this.#ids + 1}`],
+      ips: hostNetwork || !this.addresses ? [] : [`10.0.0.${this.#ids + 1}`],
     };
     this.sandboxes.set(id, sandbox);
     this.#note(`run sandbox ${config.metadata?.name} #${config.metadata?.attempt}`);

@@ -17,6 +17,26 @@ describe('what goes wrong on the way', () => {
     expect(world.tell()).toEqual(['10.0 run sandbox web #0', '10.0 start a #0']);
   });
 
+  it('sandboxes that come without an address are replaced with pauses, and leave nothing behind', async () => {
+    await using world = new World();
+    world.runtime.addresses = false;
+    await world.start();
+    await world.add(await podOf({}));
+    await world.advance(60);
+    expect(world.tell().filter((line) => line.includes('run sandbox'))).toEqual([
+      '0.0 run sandbox web #0',
+      '0.0 run sandbox web #1',
+      ...[2, 3, 4, 5, 6].map((attempt) => `${(attempt - 1) * 10}.0 run sandbox web #${attempt}`),
+    ]);
+    expect(world.runtime.sandboxes.size).toBeLessThanOrEqual(2);
+    expect(world.events()).toEqual([
+      'SandboxChanged: Pod sandbox changed, it will be killed and re-created. (6)',
+    ]);
+    world.runtime.addresses = true;
+    await world.advance(15);
+    expect(world.status().phase).toBe('Running');
+  });
+
   it('a container that cannot be made or started says why, and another attempt follows', async () => {
     await using world = new World();
     world.runtime.failNext('startContainer', new NodeletError('START_FAILED', 'no such program: "serve"'));
