@@ -1,10 +1,15 @@
 // Bundles the program into dist/: one file a door, what a command does not need in chunks loaded on demand.
+// `--out DIR` bundles into another directory (the tests' own, so that dist/ may be made anew meanwhile).
 import { existsSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+const { values } = parseArgs({ options: { out: { type: 'string' } } });
+const out = values.out === undefined ? join(root, 'dist') : resolve(values.out);
 
 const entries = {
   cli: 'src/cli/main.ts',
@@ -13,11 +18,11 @@ const entries = {
 };
 const present = Object.entries(entries).filter(([, path]) => existsSync(join(root, path)));
 
-rmSync(join(root, 'dist'), { recursive: true, force: true });
+rmSync(out, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
   entryPoints: Object.fromEntries(present),
-  outdir: 'dist',
+  outdir: out,
   bundle: true,
   splitting: true,
   format: 'esm',
@@ -33,4 +38,4 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
-console.log(`built dist/ (${present.map(([name]) => `${name}.js`).join(', ')})`);
+console.log(`built ${values.out ?? 'dist'}/ (${present.map(([name]) => `${name}.js`).join(', ')})`);

@@ -86,14 +86,15 @@ export class Session {
     }));
     if (this.interrupted) this.#stopPods();
     const timer = timeout === undefined ? undefined : setTimeout(() => this.#timeOut(), timeout);
-    const side = [this.#showEvents(), this.#showPulls()];
+    // Settled from the start: an agent that dies breaks these off as well, and that is told once, by the watch.
+    const side = Promise.allSettled([this.#showEvents(), this.#showPulls()]);
     try {
       await Promise.all(this.#followed.map((one) => this.#follow(one)));
       await this.#showLastEvents();
     } finally {
       clearTimeout(timer);
       this.#over.abort();
-      await Promise.allSettled(side);
+      await side;
       this.#options.screen.show([]);
       if (remove) await this.#removePods();
     }
@@ -128,19 +129,21 @@ export class Session {
   // --- one pod
 
   async #follow(one: Followed): Promise<void> {
-    const output = this.#showOutput(one);
-    await this.#watch(one);
-    await output;
+    await Promise.all([this.#watch(one), this.#showOutput(one)]);
   }
 
   /** Until the pod has ended or is gone. */
   async #watch(one: Followed): Promise<void> {
     const { client } = this.#options;
-    for await (const change of client.watchPod(one.namespace, one.name, this.#over.signal)) {
-      if (this.#isEnd(one, change)) {
-        one.ended = true;
-        return;
+    try {
+      for await (const change of client.watchPod(one.namespace, one.name, this.#over.signal)) {
+        if (this.#isEnd(one, change)) {
+          one.ended = true;
+          return;
+        }
       }
+    } catch (error) {
+      if (!hasCode(error, 'ECONNRESET', 'AGENT_UNREACHABLE')) throw error;
     }
     if (this.#over.signal.aborted) return;
     throw new NodeletError('AGENT_LOST', 'the agent has gone; the pods run on', {
