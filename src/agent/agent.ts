@@ -24,6 +24,7 @@ import type { AgentConfig } from './config.ts';
 import { HostPorts } from './host-ports.ts';
 import { AgentLock } from './lock.ts';
 import { PodStore } from './pod-store.ts';
+import { checkStorage } from './storage.ts';
 
 /** A pod that was taken in. */
 export interface Taken {
@@ -106,7 +107,10 @@ export class Agent {
     });
   }
 
-  /** Takes the state directory, recovers, and runs. Throws AGENT_RUNNING, ROOT_REQUIRED and what the rooms throw. */
+  /**
+   * Takes the state directory, recovers, and runs. Throws ROOT_REQUIRED, ROOT_UNSUITABLE, AGENT_RUNNING and what the rooms
+   * throw.
+   */
   static async start(config: AgentConfig, log: Log): Promise<Agent> {
     if (process.getuid?.() !== 0) {
       throw new NodeletError(
@@ -117,6 +121,7 @@ export class Agent {
         },
       );
     }
+    checkStorage(config.root);
     const lock = new AgentLock(config.state);
     let agent: Agent | undefined;
     try {

@@ -7,6 +7,7 @@ import type { Manifests } from '../kube/index.ts';
 import type { Agent } from './agent.ts';
 import type { ExecRequest } from './api/exec-client.ts';
 import type { AgentConfig } from './config.ts';
+import type { Diagnosis } from './doctor/types.ts';
 import type { PlannedPod } from './plan/types.ts';
 
 export type { Agent, Taken } from './agent.ts';
@@ -32,6 +33,7 @@ export {
   type SettingValues,
   socketPath,
 } from './config.ts';
+export type * from './doctor/types.ts';
 export type * from './explain/types.ts';
 export type { OutputChunk } from './output.ts';
 export type * from './plan/types.ts';
@@ -88,6 +90,11 @@ async function dismantleNetwork(agent: Agent): Promise<void> {
 /** What running a manifest would do; see plan/index.ts. */
 export async function planManifests(config: AgentConfig, manifests: Manifests): Promise<PlannedPod[]> {
   return (await import('./plan/index.ts')).planManifests(config, manifests);
+}
+
+/** What this machine has and lacks; see doctor/index.ts. */
+export async function examine(config: AgentConfig): Promise<Diagnosis> {
+  return await (await import('./doctor/index.ts')).examine(config);
 }
 
 /** Runs a program in a container; see ExecRequest. Returns its exit code. */

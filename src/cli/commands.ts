@@ -82,6 +82,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/explain.ts'),
   },
   {
+    name: 'plan',
+    summary: 'show every step that run would take; nothing is done',
+    group: UNDERSTAND,
+    load: () => import('./commands/plan.ts'),
+  },
+  {
     name: 'trace',
     summary: "show a pod's start as a time line",
     group: UNDERSTAND,
@@ -99,6 +105,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'pull, list, pack, import, export and remove images',
     group: MACHINE,
     load: () => import('./commands/image.ts'),
+  },
+  {
+    name: 'doctor',
+    summary: 'say what this machine has and lacks, and how to mend it',
+    group: MACHINE,
+    load: () => import('./commands/doctor.ts'),
   },
   {
     name: 'version',

@@ -3,7 +3,6 @@
  * like now. Nothing is made, opened for writing, reserved or asked of a registry.
  */
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { describeError, silentLog } from '../../base/index.ts';
 import type { BridgeNetwork } from '../../cni/index.ts';
 import { ImagePeek, userOf } from '../../image/index.ts';
@@ -25,6 +24,7 @@ import { type CgroupHost, directoryOf, readCgroupHost } from '../../linux/cgroup
 import { networkAttachment, type PodLaunchPlan, planPodLaunch } from '../../runtime/index.ts';
 import { networkOf } from '../agent.ts';
 import type { AgentConfig } from '../config.ts';
+import { existing } from '../storage.ts';
 import type { PlannedPod, PlannedPodContainer, PlannedPodImage, PlannedPodNetwork } from './types.ts';
 
 export type * from './types.ts';
@@ -83,11 +83,6 @@ function lookAt(config: AgentConfig, manifests: Manifests, network: BridgeNetwor
     images: new ImagePeek(config.root),
     network,
   };
-}
-
-/** The directory itself, or the first above it that is there: they are on the same disk. */
-function existing(path: string): string {
-  return existsSync(path) ? path : existing(dirname(path));
 }
 
 function memoryOf(host: CgroupHost, root: string): { readonly v2: boolean; readonly swap: boolean } {

@@ -99,7 +99,10 @@ function describe(operation: Operation, names: Names): string {
     case 'children-namespace':
       return `setns ${names.of(operation.namespace)} for the child's PID namespace`;
     case 'join-namespace':
-      return `setns ${names.of(operation.namespace)}`;
+      // The one mount namespace that travels with a plan.
+      return operation.kind === CLONE.NEWNS && operation.namespace >= FIRST_PLAN_SLOT
+        ? 'setns a mount namespace with an empty root and nothing of the host'
+        : `setns ${names.of(operation.namespace)}`;
     case 'join-process':
       return `setns ${bits(operation.kinds, NAMESPACES)} of the container's first process`;
     case 'unshare':

@@ -1,0 +1,66 @@
+/**
+ * Whether a directory can hold the writable layer of an overlay file system: tried, not guessed from the name of its file
+ * system. What cannot (an overlay itself, NFS, FAT, XFS without ftype) fails only when a container starts.
+ */
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AT_REMOVEDIR, FS_MAGIC, FSCONFIG } from './constants.ts';
+import { Fd } from './fd.ts';
+import { native } from './native.ts';
+import { check } from './syscall-error.ts';
+
+/** Names by f_type of statfs(2), linux/magic.h; those that people meet. */
+const NAMES: Readonly<Record<number, string>> = {
+  [FS_MAGIC.OVERLAY]: 'overlay',
+  [FS_MAGIC.TMPFS]: 'tmpfs',
+  61267: 'ext4',
+  1481003842: 'xfs',
+  2435016766: 'btrfs',
+  801189825: 'zfs',
+  26985: 'nfs',
+  19780: 'vfat',
+  538032816: 'exfat',
+  1702057286: 'fuse',
+  4283649346: 'cifs',
+  4266872130: 'smb2',
+  16914839: '9p',
+  2240043254: 'ramfs',
+  4076150800: 'f2fs',
+  1935894131: 'squashfs',
+};
+
+/** The name of the file system that holds a path, as mount(8) has it where it is a common one. Throws what statfs does. */
+export function fileSystemName(path: string): string {
+  // f_type is a signed word of the machine: its low 32 bits are the number.
+  const type = Number(BigInt.asUintN(32, BigInt(statfsSync(path).type)));
+  return NAMES[type] ?? `type 0x${type.toString(16)}`;
+}
+
+/**
+ * Makes an overlay in a directory of its own below `directory`, attached nowhere, and removes a file and a directory of its
+ * lower layer through it (whiteouts). Leaves nothing. Throws a SyscallError (EINVAL: refused as an upper layer), or what
+ * the file system says.
+ */
+export function tryOverlay(directory: string): void {
+  const scratch = mkdtempSync(join(directory, '.nodelet-probe-'));
+  try {
+    const path = (name: string): string => join(scratch, name);
+    for (const name of ['lower', 'upper', 'work', 'lower/directory']) mkdirSync(path(name));
+    writeFileSync(path('lower/file'), 'x');
+    using overlay = makeOverlay(path('lower'), path('upper'), path('work'));
+    check(native().unlinkat(overlay.number, 'file', 0), 'unlink in an overlay');
+    check(native().unlinkat(overlay.number, 'directory', AT_REMOVEDIR), 'rmdir in an overlay');
+    check(native().mkdirat(overlay.number, 'directory', 0o755), 'mkdir in an overlay');
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function makeOverlay(lower: string, upper: string, work: string): Fd {
+  const n = native();
+  using context = new Fd(check(n.fsopen('overlay'), 'fsopen', 'overlay'));
+  for (const [key, value] of Object.entries({ lowerdir: lower, upperdir: upper, workdir: work }))
+    check(n.fsconfig(context.number, FSCONFIG.SET_STRING, key, value, 0), `set ${key}`, value);
+  check(n.fsconfig(context.number, FSCONFIG.CREATE, null, null, 0), 'mount overlay on', upper);
+  return new Fd(check(n.fsmount(context.number, 0), 'fsmount'));
+}
