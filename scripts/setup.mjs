@@ -18,6 +18,7 @@ const TEST = {
   'docker-registry': 'docker-registry',
   busybox: 'busybox-static',
   curl: 'curl',
+  openssl: 'openssl',
   crun: 'crun',
   runc: 'runc',
 };

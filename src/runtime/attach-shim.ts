@@ -29,7 +29,7 @@ export function containerExited(context: RuntimeContext, container: Container, e
   record.reason = reasonOf(exit);
   record.finishedAt = exit.finishedAt;
   if (record.startedAt === 0) record.startedAt = exit.finishedAt;
-  context.store.saveContainer(record);
+  context.store.saveContainerSoon(record);
   container.ended.resolve();
   // What the kernel still charges to the group goes with it; a failure is made up for when the container is removed.
   const parent = sandbox.record.config.linux?.cgroupParent ?? '';
@@ -112,11 +112,14 @@ export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Pr
   const parent = sandbox.record.config.linux?.cgroupParent ?? '';
   sandbox.release();
   for (const container of sandbox.containers.values()) {
-    if (container.record.state !== 'running') continue;
+    const { state } = container.record;
+    // One that was created may run: the agent before this one did not live to write that down.
+    if (state !== 'running' && state !== 'created') continue;
     await context.cgroups.kill(parent, container.id);
     const exit = context.store.readExit(sandbox.id, container.id);
     if (exit !== undefined) containerExited(context, container, exit);
-    else containerLost(context, container, "the pod's shim has ended, and the container was killed");
+    else if (state === 'running')
+      containerLost(context, container, "the pod's shim has ended, and the container was killed");
   }
   await context.cgroups.killPauseLeaf(parent, sandbox.id);
   await context.cgroups.killShimGroup(sandbox.id);

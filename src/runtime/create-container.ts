@@ -49,7 +49,7 @@ export async function createContainer(
       (one.record.config.metadata?.attempt ?? 0) === (config.metadata?.attempt ?? 0),
   );
   // A create that was given up by its caller and is tried again.
-  if (existing !== undefined && existing.record.state !== 'creating') return existing;
+  if (existing !== undefined) return existing;
 
   const { images, store, model, log } = context;
   const reference = config.image?.image ?? '';
@@ -80,7 +80,7 @@ export async function createContainer(
     user,
     stopSignal: stopSignalOf(config, image),
     createdAt: Date.now() * 1e6,
-    state: 'creating',
+    state: 'created',
     pid: 0,
     startedAt: 0,
     finishedAt: 0,
@@ -97,14 +97,10 @@ export async function createContainer(
     log.warn({ container: id, step, error: error.message }, 'cannot undo'),
   );
   try {
-    undo.push('record', () => store.removeContainer(sandbox.id, id));
-    store.saveContainer(record);
-    failpoint('container:after-record');
+    // Snapshot and volumes carry the container's id: without a record, which comes last, they are nobody's and collected.
     undo.push('snapshot', () => images.removeSnapshot(id));
-    await spans.measure('prepare snapshot', 'image', async () => {
-      const snapshot = images.prepare(id, image);
-      mapOwner(sandbox, snapshot.upper);
-    });
+    const snapshot = await spans.measure('prepare snapshot', 'image', async () => images.prepare(id, image));
+    mapOwner(sandbox, snapshot.upper);
     failpoint('container:after-snapshot');
     undo.push('volumes', () => rmSync(volumeDirectory(context, id), { recursive: true, force: true }));
     await makeVolumes(context, config, id, image);
@@ -115,12 +111,14 @@ export async function createContainer(
         mode: 0o755,
       });
     }
-    // Compiled once here for its errors; a start compiles again with what the host is like then.
     const spec = specOf(context, container, image);
+    // The container that it looks into may be another one by then.
+    if (spec.linux.namespaces.every(({ path = '' }) => !path.startsWith('/')))
+      container.prepared = { spec, snapshot };
     context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
-    record.state = 'created';
     record.spans = spans.spans;
+    undo.push('record', () => store.removeContainer(sandbox.id, id));
     store.saveContainer(record);
     failpoint('container:after-created');
     model.addContainer(container);

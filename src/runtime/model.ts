@@ -1,9 +1,11 @@
 /** The sandboxes and containers of this agent, in memory: the records and what hangs on them while the agent lives. */
 import { type Deferred, deferred, NodeletError } from '../base/index.ts';
 import type { PodSandboxMetadata } from '../cri/index.ts';
+import type { Snapshot } from '../image/index.ts';
 import type { Fd } from '../linux/fd.ts';
 import type { ContainerExit } from './attach-shim.ts';
 import type { POD_SLOTS } from './launch/protocol.gen.ts';
+import type { OciSpec } from './launch/spec.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import type { ShimClient } from './shim/client.ts';
 
@@ -43,6 +45,12 @@ export class Sandbox {
   }
 }
 
+/** What a create has worked out for the start that follows. */
+export interface PreparedContainer {
+  readonly spec: OciSpec;
+  readonly snapshot: Snapshot;
+}
+
 export class Container {
   record: ContainerRecord;
   readonly sandbox: Sandbox;
@@ -51,6 +59,8 @@ export class Container {
   /** While a start is being recorded, an exit waits for it. */
   starting = false;
   earlyExit: ContainerExit | undefined;
+  /** From its create until its start. */
+  prepared: PreparedContainer | undefined;
 
   constructor(record: ContainerRecord, sandbox: Sandbox) {
     this.record = record;

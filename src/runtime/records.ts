@@ -73,6 +73,8 @@ export interface ExitRecord {
 
 export class RecordStore {
   readonly #root: string;
+  /** Records that are to be written, by the container's id. */
+  readonly #unsaved = new Map<string, ContainerRecord>();
 
   /** `<state>/sandboxes` */
   constructor(root: string) {
@@ -100,17 +102,33 @@ export class RecordStore {
     replaceFileSync(join(this.#root, record.id, 'sandbox.json'), JSON.stringify(record), { durable: false });
   }
 
+  /**
+   * Writes it when nothing else is to be done. For what the shim has written down or can be asked for: a crash before loses
+   * nothing.
+   */
+  saveContainerSoon(record: ContainerRecord): void {
+    if (this.#unsaved.size === 0) setImmediate(() => this.flush());
+    this.#unsaved.set(record.id, record);
+  }
+
+  flush(): void {
+    for (const record of [...this.#unsaved.values()]) this.saveContainer(record);
+  }
+
   saveContainer(record: ContainerRecord): void {
+    this.#unsaved.delete(record.id);
     const directory = this.containerDirectory(record.sandboxId, record.id);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     replaceFileSync(join(directory, 'container.json'), JSON.stringify(record), { durable: false });
   }
 
   removeSandbox(id: string): void {
+    for (const record of this.#unsaved.values()) if (record.sandboxId === id) this.#unsaved.delete(record.id);
     rmSync(this.sandboxDirectory(id), { recursive: true, force: true });
   }
 
   removeContainer(sandboxId: string, id: string): void {
+    this.#unsaved.delete(id);
     rmSync(this.containerDirectory(sandboxId, id), { recursive: true, force: true });
   }
 

@@ -36,11 +36,6 @@ export async function recover(context: RuntimeContext): Promise<Recovered> {
     const sandbox = new Sandbox(record);
     model.addSandbox(sandbox);
     for (const containerRecord of own) {
-      if (containerRecord.state === 'creating') {
-        await discardContainer(context, record, containerRecord.id);
-        collected.push(`container ${containerRecord.id}`);
-        continue;
-      }
       const container = new Container(containerRecord, sandbox);
       if (containerRecord.state === 'exited') container.ended.resolve();
       model.addContainer(container);

@@ -133,10 +133,6 @@ export async function runSandbox(
     undo.push('record', () => store.removeSandbox(id));
     store.saveSandbox(record);
     failpoint('sandbox:after-record');
-    if (config.logDirectory) mkdirSync(config.logDirectory, { recursive: true, mode: 0o755 });
-    writeSandboxFiles(store.sandboxDirectory(id), hostname, config.dnsConfig);
-    failpoint('sandbox:after-files');
-
     if (spare !== undefined) useSpare(context, sandbox, spare, undo);
     else {
       await spans.measure('start shim', 'agent', async () => {
@@ -153,9 +149,13 @@ export async function runSandbox(
     }
     failpoint('sandbox:after-shim');
 
-    await spans.measure('make namespaces', 'agent', () =>
+    const namespacesMade = spans.measure('make namespaces', 'agent', () =>
       makeNamespaces(context, sandbox, spans, spare !== undefined),
     );
+    // Meanwhile.
+    const filesWritten = writeFiles(store.sandboxDirectory(id), hostname, config);
+    for (const step of await Promise.allSettled([namespacesMade, filesWritten]))
+      if (step.status === 'rejected') throw step.reason;
     failpoint('sandbox:after-namespaces');
 
     if (!hostNetwork && context.network !== undefined) {
@@ -178,6 +178,12 @@ export async function runSandbox(
     sandbox.release();
     throw error;
   }
+}
+
+async function writeFiles(directory: string, hostname: string, config: PodSandboxConfig): Promise<void> {
+  if (config.logDirectory) mkdirSync(config.logDirectory, { recursive: true, mode: 0o755 });
+  writeSandboxFiles(directory, hostname, config.dnsConfig);
+  failpoint('sandbox:after-files');
 }
 
 function useShim(context: RuntimeContext, sandbox: Sandbox, shim: RunningShim, undo: CleanupStack): void {

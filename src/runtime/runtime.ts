@@ -109,6 +109,7 @@ export class Runtime implements cri.LocalRuntime {
   /** Lets go of every pod; they run on. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#context.store.flush();
     await this.#context.spares.close();
     this.#context.emptyMounts.close();
     for (const sandbox of this.#context.model.sandboxes.values()) {
@@ -274,6 +275,7 @@ export class Runtime implements cri.LocalRuntime {
         ...record,
         config: { ...record.config, linux: { ...record.config.linux, resources } },
       };
+      container.prepared = undefined;
       store.saveContainer(container.record);
     });
     return {};

@@ -5,7 +5,7 @@ import { containerExited } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
 import { deviceProgram } from './device-program.ts';
 import { logWarnings } from './launch-warnings.ts';
-import type { Container } from './model.ts';
+import type { Container, PreparedContainer } from './model.ts';
 import { LaunchError } from './shim/client.ts';
 import { imageOf, planOf, specOf } from './spec-of.ts';
 import { checkContainer } from './state.ts';
@@ -25,10 +25,8 @@ export async function startContainer(context: RuntimeContext, container: Contain
   let program: { readonly fd: number; close(): void } | undefined;
   try {
     const plan = await spans.measure('compile launch plan', 'agent', async () => {
-      const image = imageOf(context, container);
-      const spec = specOf(context, container, image);
       program = deviceProgram(context, record.config);
-      const snapshot = context.images.prepare(record.id, image);
+      const { spec, snapshot } = container.prepared ?? prepare(context, container);
       return planOf(context, container, spec, snapshot, mounts !== undefined);
     });
     failpoint('start:before-run');
@@ -49,12 +47,13 @@ export async function startContainer(context: RuntimeContext, container: Contain
     record.startedAt = Number(started.startedAt);
     record.state = 'running';
     record.spans = [...record.spans, ...spans.spans];
-    context.store.saveContainer(record);
+    context.store.saveContainerSoon(record);
     failpoint('start:after-record');
   } catch (error) {
     await startFailed(context, container, error);
     throw startError(container, error);
   } finally {
+    container.prepared = undefined;
     container.starting = false;
     program?.close();
   }
@@ -62,6 +61,15 @@ export async function startContainer(context: RuntimeContext, container: Contain
   const early = container.earlyExit;
   container.earlyExit = undefined;
   if (early !== undefined) containerExited(context, container, early);
+}
+
+/** What a create has done already, where it was another agent's. */
+function prepare(context: RuntimeContext, container: Container): PreparedContainer {
+  const image = imageOf(context, container);
+  return {
+    spec: specOf(context, container, image),
+    snapshot: context.images.prepare(container.id, image),
+  };
 }
 
 /** 127 and 126 as a shell gives them; 128 for anything before the program, as containerd. */
@@ -105,8 +113,10 @@ function explain(container: Container, error: LaunchError): string {
   if ((error.operation === 'working-directory' || error.operation === 'directory-in') && error.errno === 20) {
     return `working directory ${JSON.stringify(container.record.config.workingDir ?? error.detail)} is not a directory`;
   }
+  const limit = container.record.config.linux?.resources?.memoryLimitInBytes ?? 0;
+  if (error.errno === 12 && limit > 0)
+    return `its memory limit of ${limit} bytes is too small to start anything (operation "${error.operation}": ENOMEM); raise resources.limits.memory`;
   if (error.signal === 9) {
-    const limit = container.record.config.linux?.resources?.memoryLimitInBytes ?? 0;
     const because =
       limit > 0 ? `; its memory limit of ${limit} bytes may be too small to start anything` : '';
     return `killed while it was set up (operation "${error.operation}")${because}`;

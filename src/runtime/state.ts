@@ -8,7 +8,7 @@ import { NodeletError } from '../base/index.ts';
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
 /** `created`: everything but a process. `unknown`: it ran, and nobody saw how it ended. */
-export type ContainerState = 'creating' | 'created' | 'running' | 'exited' | 'unknown';
+export type ContainerState = 'created' | 'running' | 'exited' | 'unknown';
 
 export type SandboxVerb = 'create-container' | 'stop' | 'remove';
 export type ContainerVerb = 'start' | 'stop' | 'remove' | 'exec' | 'update' | 'reopen-log';
@@ -20,7 +20,6 @@ const SANDBOX: Readonly<Record<SandboxState, readonly SandboxVerb[]>> = {
 };
 
 const CONTAINER: Readonly<Record<ContainerState, readonly ContainerVerb[]>> = {
-  creating: ['remove'],
   created: ['start', 'stop', 'remove', 'update'],
   running: ['stop', 'remove', 'exec', 'update', 'reopen-log'],
   exited: ['stop', 'remove'],

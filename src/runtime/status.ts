@@ -15,7 +15,6 @@ import type { Container, Sandbox } from './model.ts';
 import type { ContainerState } from './state.ts';
 
 const CONTAINER_STATES: Readonly<Record<ContainerState, CriContainerState>> = {
-  creating: CriContainerState.CONTAINER_UNKNOWN,
   created: CriContainerState.CONTAINER_CREATED,
   running: CriContainerState.CONTAINER_RUNNING,
   exited: CriContainerState.CONTAINER_EXITED,

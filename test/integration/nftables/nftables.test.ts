@@ -200,7 +200,7 @@ describe('listing', () => {
       };
       for (const row of RULES.filter(({ families }) => families.includes(family))) {
         // Without its comment every rule has to be told from every other by what it does.
-        const desired = { table: other, chain: row.chain ?? 'target', statements: row.statements };
+        const desired = { table: other, chain: row.chain ?? 'rules', statements: row.statements };
         const same = listed.filter((rule) =>
           isSameRule(desired, { ...rule, comment: undefined }, elementsOf),
         );

@@ -81,10 +81,10 @@ describe('a container with nothing said', () => {
 
   test('cannot write /proc/sys, /proc/sysrq-trigger or /sys', async () => {
     const output = await inside(
-      'echo x > /proc/sys/kernel/hostname; mkdir /sys/x; for c in /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $c/x; done; [ ! -e /proc/sysrq-trigger ] || echo h > /proc/sysrq-trigger; true',
+      'echo x > /proc/sys/kernel/hostname; mkdir /sys/x; for c in /sys/fs/cgroup /sys/fs/cgroup/*/; do [ ! -d $c ] || mkdir $c/x; done; [ ! -e /proc/sysrq-trigger ] || echo h > /proc/sysrq-trigger; true',
     );
     const refusals = output.trim().split('\n');
-    expect(refusals.length).toBeGreaterThan(3);
+    expect(refusals.length).toBeGreaterThan(2);
     for (const line of refusals) expect(line).toMatch(/Read-only file system/);
   });
 
