@@ -1,7 +1,7 @@
 // Builds the addon and the shim with node-gyp. Node's headers are taken from beside the node binary where they
 // stand there, so that the build needs no network; a missing compiler is said by name.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -53,6 +53,10 @@ if (built.status !== 0) {
   process.stderr.write(`${built.stdout}${built.stderr}\ncannot build nodelet's native parts (see above)\n`);
   process.exit(1);
 }
+// make leaves alone what has not changed; setup compares times of all sources with both.
+const now = new Date();
+for (const name of ['nodelet.node', 'nodelet-shim'])
+  utimesSync(join(root, 'build', 'Release', name), now, now);
 console.log(
   `built build/Release/nodelet.node and build/Release/nodelet-shim${headers === undefined ? '' : ` with the headers of ${headers}`}`,
 );

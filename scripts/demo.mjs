@@ -224,12 +224,12 @@ async function show(toClient) {
 }
 
 function limits(what, rows) {
-  for (const { what: resource, file } of rows) {
-    if (resource !== 'memory' && resource !== 'cpu quota') continue;
+  for (const { what: resource, limit, file } of rows) {
+    if (resource !== 'memory' && resource !== 'CPU quota') continue;
     const value = readFileSync(file, 'utf8').trim();
-    const said = resource === 'memory' ? `${Number(value) / 1024 ** 2} MiB` : 'µs of CPU time a period';
+    const said = resource === 'memory' ? `${Number(value) / 1024 ** 2} MiB` : limit;
     say(
-      `  ${what.padEnd(10)}  ${resource.padEnd(9)}  ${green(value.padEnd(13))} ${said.padEnd(24)} ${dim(short(file))}`,
+      `  ${what.padEnd(10)}  ${resource.padEnd(9)}  ${green(value.padEnd(13))}  ${said.padEnd(22)}  ${dim(short(file))}`,
     );
   }
 }
