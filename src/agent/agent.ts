@@ -196,8 +196,8 @@ export class Agent {
   }
 
   /**
-   * Takes pods in and remembers them. Throws POD_EXISTS for a name that is taken, POD_NETWORK_OFF: nothing of the manifest is
-   * taken then.
+   * Takes pods in and remembers them. Throws POD_EXISTS for a name that is taken, POD_NETWORK_OFF, STATE_UNWRITABLE: nothing
+   * of the manifest is taken then.
    */
   createPods(manifests: Manifests): Taken[] {
     for (const pod of manifests.pods) {
@@ -210,16 +210,19 @@ export class Agent {
     for (const pod of manifests.pods) this.#checkNetwork(pod);
     for (const configMap of manifests.configMaps) this.kubelet.objects.putConfigMap(configMap);
     for (const secret of manifests.secrets) this.kubelet.objects.putSecret(secret);
-    return manifests.pods.map((pod) => {
-      // A manifest's own UID is kept: it is how a pod is recognised after a restart.
-      const bound = bindPod(pod, {
-        uid: pod.metadata.uid ?? randomUUID(),
-        nodeName: this.node.name,
-        now: new Date(),
-      });
-      this.#store.save(bound, manifests);
-      this.kubelet.add(bound);
-      const { uid, namespace, name } = bound.metadata;
+    // A manifest's own UID is kept: it is how a pod is recognised after a restart.
+    const bound = manifests.pods.map((pod) =>
+      bindPod(pod, { uid: pod.metadata.uid ?? randomUUID(), nodeName: this.node.name, now: new Date() }),
+    );
+    try {
+      for (const pod of bound) this.#store.save(pod, manifests);
+    } catch (error) {
+      for (const pod of bound) this.#store.remove(pod.metadata.uid);
+      throw error;
+    }
+    return bound.map((pod) => {
+      this.kubelet.add(pod);
+      const { uid, namespace, name } = pod.metadata;
       return { uid, namespace, name };
     });
   }

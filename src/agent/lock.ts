@@ -3,16 +3,16 @@ import { join } from 'node:path';
 import { NodeletError } from '../base/index.ts';
 import { LOCK } from '../linux/constants.ts';
 import { native } from '../linux/native.ts';
+import { unwritable } from './errors.ts';
 
 /** Held for as long as an agent lives; the kernel lets go of it when the process ends, however it ends. */
 export class AgentLock implements Disposable {
   #fd: number;
 
-  /** Throws AGENT_RUNNING where another agent has this state directory. */
+  /** Throws AGENT_RUNNING where another agent has this state directory, STATE_UNWRITABLE. */
   constructor(state: string) {
-    mkdirSync(state, { recursive: true, mode: 0o700 });
     const path = join(state, 'agent.lock');
-    this.#fd = openSync(path, 'a+', 0o600);
+    this.#fd = this.#open(state, path);
     if (native().flock(this.#fd, LOCK.EX | LOCK.NB) < 0) {
       const pid = readFileSync(path, 'utf8').trim();
       closeSync(this.#fd);
@@ -24,8 +24,22 @@ export class AgentLock implements Disposable {
         },
       );
     }
-    ftruncateSync(this.#fd);
-    writeSync(this.#fd, `${process.pid}\n`);
+    try {
+      ftruncateSync(this.#fd);
+      writeSync(this.#fd, `${process.pid}\n`);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw unwritable(path, error);
+    }
+  }
+
+  #open(state: string, path: string): number {
+    try {
+      mkdirSync(state, { recursive: true, mode: 0o700 });
+      return openSync(path, 'a+', 0o600);
+    } catch (error) {
+      throw unwritable(path, error);
+    }
   }
 
   [Symbol.dispose](): void {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { hasCode, readJsonIfExists, replaceFileSync } from '../base/index.ts';
 import type { BoundPod, ConfigMap, Secret } from '../kube/index.ts';
 import { bootId } from '../linux/procfs.ts';
+import { unwritable } from './errors.ts';
 
 export interface GivenPods {
   readonly pods: readonly BoundPod[];
@@ -32,7 +33,7 @@ export class PodStore {
     return join(this.#directory, `${uid}.json`);
   }
 
-  /** Each pod keeps the objects that came with it: its manifest is whole by itself. */
+  /** Each pod keeps the objects that came with it: its manifest is whole by itself. Throws STATE_UNWRITABLE. */
   save(pod: BoundPod, objects: Pick<GivenPods, 'configMaps' | 'secrets'>): void {
     const { namespace } = pod.metadata;
     const own = <T extends ConfigMap | Secret>(list: readonly T[]): T[] =>
@@ -44,7 +45,12 @@ export class PodStore {
       configMaps: own(objects.configMaps),
       secrets: own(objects.secrets),
     };
-    replaceFileSync(this.#path(pod.metadata.uid), JSON.stringify(stored), { durable: false });
+    const path = this.#path(pod.metadata.uid);
+    try {
+      replaceFileSync(path, JSON.stringify(stored), { durable: false });
+    } catch (error) {
+      throw unwritable(path, error);
+    }
   }
 
   remove(uid: string): void {

@@ -58,7 +58,10 @@ export function stderrLog(level: Level, format: 'json' | 'text'): Log {
 /** JSON lines in a new file; the one before is kept beside it, with `.old` behind its name. */
 export function fileLog(level: Level, path: string): Log {
   freshFile(path);
-  return make(level, destination({ dest: path, sync: true, mode: 0o600 }));
+  const stream = destination({ dest: path, sync: true, mode: 0o600 });
+  // A full disk costs lines of the log, not the agent.
+  stream.on('error', () => undefined);
+  return make(level, stream);
 }
 
 /** Puts the log of an earlier agent aside. */

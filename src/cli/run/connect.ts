@@ -8,7 +8,7 @@ import {
   socketPath,
   startAgent,
 } from '../../agent/index.ts';
-import { NodeletError } from '../../base/index.ts';
+import { hasCode, NodeletError } from '../../base/index.ts';
 import { isAlive, processIdentity } from '../../linux/procfs.ts';
 import { note } from '../output.ts';
 import { allPods, shortName } from '../pods.ts';
@@ -19,10 +19,16 @@ export interface Connection {
   readonly embedded: RunningAgent | undefined;
 }
 
-/** The running agent's client; undefined where none answers. */
+/** The running agent's client; undefined where none answers. Throws ROOT_REQUIRED where it is out of reach. */
 export async function runningAgent(config: AgentConfig): Promise<AgentClient | undefined> {
   const client = new AgentClient(socketPath(config));
-  return (await client.isRunning()) ? client : undefined;
+  try {
+    return (await client.isRunning()) ? client : undefined;
+  } catch (error) {
+    // Its directory is root's alone.
+    if (hasCode(error, 'EACCES')) requireRoot();
+    throw error;
+  }
 }
 
 /** Throws ROOT_REQUIRED before anything is made. */

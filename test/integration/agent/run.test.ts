@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Pod } from '../../../src/kube/index.ts';
-import { podOf, type Program, shell, World } from '../../fixtures/agent.ts';
+import { type Program, podOf, shell, World } from '../../fixtures/agent.ts';
 
 let world: World;
 beforeAll(async () => {
