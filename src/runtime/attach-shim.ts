@@ -29,7 +29,7 @@ export function containerExited(context: RuntimeContext, container: Container, e
   record.reason = reasonOf(exit);
   record.finishedAt = exit.finishedAt;
   if (record.startedAt === 0) record.startedAt = exit.finishedAt;
-  context.store.saveContainerSoon(record);
+  context.store.saveSoon(record);
   container.ended.resolve();
   // What the kernel still charges to the group goes with it; a failure is made up for when the container is removed.
   const parent = sandbox.record.config.linux?.cgroupParent ?? '';
@@ -50,7 +50,7 @@ export function containerLost(context: RuntimeContext, container: Container, mes
   record.reason = 'ContainerStatusUnknown';
   record.message = message;
   record.finishedAt = Date.now() * 1e6;
-  context.store.saveContainer(record);
+  context.store.saveSoon(record);
   container.ended.resolve();
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, container.sandbox, container);
 }
@@ -85,7 +85,7 @@ async function pauseExited(context: RuntimeContext, sandbox: Sandbox): Promise<v
   context.log.warn({ sandbox: sandbox.id }, 'the pause process has ended');
   sandbox.record.pausePid = 0;
   sandbox.record.state = 'notready';
-  context.store.saveSandbox(sandbox.record);
+  context.store.saveSoon(sandbox.record);
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, sandbox);
 }
 
@@ -126,7 +126,7 @@ export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Pr
   sandbox.record.state = 'notready';
   sandbox.record.pausePid = 0;
   sandbox.record.shimPid = 0;
-  context.store.saveSandbox(sandbox.record);
+  context.store.saveSoon(sandbox.record);
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, sandbox);
 }
 
@@ -155,7 +155,7 @@ export function reconcile(context: RuntimeContext, sandbox: Sandbox, list: reado
       });
     } else if (record.state === 'created') {
       record.state = 'running';
-      context.store.saveContainer(record);
+      context.store.saveSoon(record);
     }
   }
 }

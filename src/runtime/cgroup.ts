@@ -9,6 +9,7 @@ import {
   type CgroupHost,
   type CgroupResources,
   type CgroupStats,
+  checkOwnedRoot,
   directoryOf,
   joinTargets,
   killCgroup,
@@ -83,6 +84,11 @@ export class RuntimeCgroups {
     this.host = host;
     this.#root = root;
     this.view = viewOf(host);
+  }
+
+  /** Throws CGROUP_PATH_INVALID where the root cannot be made. */
+  checkRoot(): void {
+    checkOwnedRoot(this.host, this.#root);
   }
 
   /** The cgroup of a container: below its pod's, or below our own root where the request names none. */

@@ -71,10 +71,14 @@ export interface ExitRecord {
   readonly finishedAt: number;
 }
 
+/** Between attempts to write what could not be written (milliseconds). */
+const RETRY_INTERVAL = 1000;
+
 export class RecordStore {
   readonly #root: string;
-  /** Records that are to be written, by the container's id. */
-  readonly #unsaved = new Map<string, ContainerRecord>();
+  /** Records that are to be written, by their ids. */
+  readonly #unsaved = new Map<string, ContainerRecord | SandboxRecord>();
+  #writing = false;
 
   /** `<state>/sandboxes` */
   constructor(root: string) {
@@ -98,21 +102,42 @@ export class RecordStore {
   }
 
   saveSandbox(record: SandboxRecord): void {
+    this.#unsaved.delete(record.id);
     mkdirSync(join(this.#root, record.id, 'containers'), { recursive: true, mode: 0o700 });
     replaceFileSync(join(this.#root, record.id, 'sandbox.json'), JSON.stringify(record), { durable: false });
   }
 
   /**
-   * Writes it when nothing else is to be done. For what the shim has written down or can be asked for: a crash before loses
-   * nothing.
+   * Writes it when nothing else is to be done, on a full disk once there is room. For what the shim has written down or can
+   * be asked for: a crash before loses nothing.
    */
-  saveContainerSoon(record: ContainerRecord): void {
-    if (this.#unsaved.size === 0) setImmediate(() => this.flush());
+  saveSoon(record: ContainerRecord | SandboxRecord): void {
     this.#unsaved.set(record.id, record);
+    if (this.#writing) return;
+    this.#writing = true;
+    setImmediate(() => this.#writeUnsaved());
   }
 
+  #writeUnsaved(): void {
+    try {
+      this.flush();
+      this.#writing = false;
+    } catch {
+      setTimeout(() => this.#writeUnsaved(), RETRY_INTERVAL).unref();
+    }
+  }
+
+  /** Throws what a write throws; what could not be written stays to be written. */
   flush(): void {
-    for (const record of [...this.#unsaved.values()]) this.saveContainer(record);
+    for (const record of [...this.#unsaved.values()]) {
+      try {
+        if ('sandboxId' in record) this.saveContainer(record);
+        else this.saveSandbox(record);
+      } catch (error) {
+        this.#unsaved.set(record.id, record);
+        throw error;
+      }
+    }
   }
 
   saveContainer(record: ContainerRecord): void {
@@ -123,7 +148,9 @@ export class RecordStore {
   }
 
   removeSandbox(id: string): void {
-    for (const record of this.#unsaved.values()) if (record.sandboxId === id) this.#unsaved.delete(record.id);
+    for (const record of this.#unsaved.values())
+      if (record.id === id || ('sandboxId' in record && record.sandboxId === id))
+        this.#unsaved.delete(record.id);
     rmSync(this.sandboxDirectory(id), { recursive: true, force: true });
   }
 

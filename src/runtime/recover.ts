@@ -5,7 +5,7 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { hasCode, messageOf } from '../base/index.ts';
-import { attachShim, containerLost, reconcile, sandboxLost } from './attach-shim.ts';
+import { attachShim, containerExited, containerLost, reconcile, sandboxLost } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
 import { volumeDirectory } from './image-volumes.ts';
 import { Container, Sandbox } from './model.ts';
@@ -21,6 +21,7 @@ export interface Recovered {
 
 export async function recover(context: RuntimeContext): Promise<Recovered> {
   const { store, model, host, log } = context;
+  context.cgroups.checkRoot();
   const { sandboxes, containers, broken } = store.load();
   const collected: string[] = [];
   let adopted = 0;
@@ -46,8 +47,10 @@ export async function recover(context: RuntimeContext): Promise<Recovered> {
     } else {
       // Stopped, or a stop that a crash cut short: only a shim that still answers knows of processes.
       for (const container of sandbox.containers.values()) {
-        if (container.record.state === 'running')
-          containerLost(context, container, 'its sandbox was stopped');
+        if (container.record.state !== 'running') continue;
+        const exit = store.readExit(sandbox.id, container.id);
+        if (exit !== undefined) containerExited(context, container, exit);
+        else containerLost(context, container, 'its sandbox was stopped');
       }
     }
   }

@@ -109,7 +109,11 @@ export class Runtime implements cri.LocalRuntime {
   /** Lets go of every pod; they run on. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#context.store.flush();
+    try {
+      this.#context.store.flush();
+    } catch (error) {
+      this.#context.log.warn({ error: messageOf(error) }, 'cannot write the last records of containers');
+    }
     await this.#context.spares.close();
     this.#context.emptyMounts.close();
     for (const sandbox of this.#context.model.sandboxes.values()) {

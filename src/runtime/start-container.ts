@@ -47,7 +47,7 @@ export async function startContainer(context: RuntimeContext, container: Contain
     record.startedAt = Number(started.startedAt);
     record.state = 'running';
     record.spans = [...record.spans, ...spans.spans];
-    context.store.saveContainerSoon(record);
+    context.store.saveSoon(record);
     failpoint('start:after-record');
   } catch (error) {
     await startFailed(context, container, error);

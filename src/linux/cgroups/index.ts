@@ -25,6 +25,7 @@ export { listOwned, type OwnedCgroup, processesIn } from './members.ts';
 export {
   type CgroupKind,
   type CgroupStep,
+  checkOwnedRoot,
   type JoinTargets,
   joinTargets,
   type PlanOptions,

@@ -1,7 +1,8 @@
 /**
  * A cgroup as a list of steps: directories to make and values to write, in the order in which the kernel takes them.
- * Pure: the shim, `nodelet plan` and `applySteps` do the same thing with the same list.
+ * Pure but for `checkOwnedRoot`: the shim, `nodelet plan` and `applySteps` do the same thing with the same list.
  */
+import { existsSync } from 'node:fs';
 import { NodeletError } from '../../base/index.ts';
 import { type CgroupHost, directoryOf, v1Roots } from './host.ts';
 import { type CgroupResources, checkResources } from './resources.ts';
@@ -158,10 +159,28 @@ export function checkPath(path: string): void {
   }
 }
 
-function pathError(path: string, problem: string): NodeletError {
+function pathError(path: string, problem: string, hint?: string): NodeletError {
   return new NodeletError('CGROUP_PATH_INVALID', `cannot use cgroup ${JSON.stringify(path)}: ${problem}`, {
     details: { path },
+    ...(hint === undefined ? {} : { hint }),
   });
+}
+
+/**
+ * The topmost cgroup of ours is made where it is missing; those above it are somebody else's and must be there, in every
+ * hierarchy. Throws CGROUP_PATH_INVALID.
+ */
+export function checkOwnedRoot(host: CgroupHost, path: string): void {
+  checkPath(path);
+  for (const root of [host.unified, ...v1Roots(host)]) {
+    const parent = directoryOf(root, parentOf(path));
+    if (existsSync(parent)) continue;
+    throw pathError(
+      path,
+      `there is no ${JSON.stringify(parent)}`,
+      'make that cgroup first, or use one directly below "/"',
+    );
+  }
 }
 
 /** Where a process has to be put: the v2 directory, and the cgroup.procs of each v1 hierarchy in use. */

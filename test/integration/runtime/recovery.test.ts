@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { silentLog } from '../../../src/base/index.ts';
 import { ContainerState, NamespaceMode, PodSandboxState } from '../../../src/cri/index.ts';
-import type { Runtime } from '../../../src/runtime/index.ts';
+import { Runtime } from '../../../src/runtime/index.ts';
 import { footprint } from '../../fixtures/leaks.ts';
 import {
   containerConfig,
@@ -188,6 +189,50 @@ describe('an agent that comes back', () => {
   });
 });
 
+describe('an agent that died before it wrote down a start', () => {
+  /** The record as it was before the start, which is written when there is time. */
+  async function startUnrecorded(
+    command: readonly string[],
+  ): Promise<Started & { readonly pid: number; readonly shimPid: number; readonly exit: string }> {
+    const started = await start(command);
+    const { model } = fixture.runtime.context;
+    const { pid } = model.container(started.containerId).record;
+    const { shimPid } = model.sandbox(started.podSandboxId).record;
+    await fixture.runtime.close();
+    const { podSandboxId, containerId } = started;
+    const directory = join(fixture.base, 'state', 'sandboxes', podSandboxId, 'containers', containerId);
+    const path = join(directory, 'container.json');
+    const record = { ...JSON.parse(readFileSync(path, 'utf8')), state: 'created', pid: 0, startedAt: 0 };
+    writeFileSync(path, JSON.stringify(record));
+    return { ...started, pid, shimPid, exit: join(directory, 'exit') };
+  }
+
+  test('finds the container running', async () => {
+    const { containerId, pid } = await startUnrecorded(['sleep', '1000']);
+    const runtime = await fixture.restart();
+    expect(await status(runtime, containerId)).toMatchObject({ state: ContainerState.CONTAINER_RUNNING });
+    const { record } = runtime.context.model.container(containerId);
+    expect(record.pid).toBe(pid);
+    expect(record.startedAt).toBeGreaterThan(record.createdAt);
+  });
+
+  test('finds how it ended, also without its shim', async () => {
+    const { containerId, pid, shimPid, exit } = await startUnrecorded(sh('sleep 0.1; exit 22'));
+    await gone(pid);
+    while (!readFileSync(exit, 'utf8').startsWith('{')) await new Promise((resolve) => setImmediate(resolve));
+    process.kill(shimPid, 'SIGKILL');
+    const runtime = await fixture.restart();
+    expect(await status(runtime, containerId)).toMatchObject({ exitCode: 22, reason: 'Error' });
+  });
+
+  test('leaves nothing running of a pod whose shim has died, too', async () => {
+    const { pid, shimPid } = await startUnrecorded(['sleep', '1000']);
+    process.kill(shimPid, 'SIGKILL');
+    await fixture.restart();
+    await gone(pid);
+  });
+});
+
 describe('a shim that dies', () => {
   test('while the agent watches takes its containers with it, and that is said', async () => {
     const { containerId, podSandboxId } = await start(['sleep', '1000']);
@@ -261,4 +306,20 @@ test('the socket of a shim is root’s alone', async () => {
   const { podSandboxId } = await start(['sleep', '1000']);
   const path = join(fixture.base, 'state', 'sandboxes', podSandboxId, 'shim.sock');
   expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test('a cgroup root below one that is not there is refused, before anything is made', async () => {
+  const runtime = new Runtime({
+    root: join(fixture.base, 'root'),
+    state: join(fixture.base, 'other'),
+    cgroupRoot: '/nodelet-test-nobody/below',
+    images: fixture.images,
+    network: undefined,
+    log: silentLog,
+  });
+  await expect(runtime.recover()).rejects.toMatchObject({
+    code: 'CGROUP_PATH_INVALID',
+    message: expect.stringContaining('there is no "/sys/fs/cgroup'),
+  });
+  await runtime.close();
 });
