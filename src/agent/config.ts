@@ -171,7 +171,7 @@ export async function readConfigFile(path: string): Promise<SettingValues> {
       cause: error,
     });
   }
-  const { parse } = await import('yaml');
+  const { parse } = await import('./yaml.ts');
   let document: unknown;
   try {
     document = parse(text, { version: '1.1' });

@@ -24,7 +24,7 @@ export async function writeStructured(value: unknown, format: 'json' | 'yaml'): 
 }
 
 async function yamlText(value: unknown): Promise<string> {
-  const { stringify } = await import('yaml');
+  const { stringify } = await import('./format/yaml.ts');
   // 1.1, as Kubernetes reads it: "yes", "0644" and "1e3" have to be quoted to stay texts.
   return stringify(value, { version: '1.1', lineWidth: 0, aliasDuplicateObjects: false });
 }
