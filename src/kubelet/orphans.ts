@@ -1,4 +1,5 @@
 /** What belongs to no pod that is known: ended and removed at start. */
+import { readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeError, failpoint, type Log } from '../base/index.ts';
@@ -95,10 +96,23 @@ async function erase({ paths, cgroups, userNamespaces }: OrphanContext, uid: str
   await tearDownVolumes(uid, paths);
   await cgroups.remove(uid);
   userNamespaces.release(uid);
-  await removeTree(paths.pod(uid));
+  // The directory goes last: it is by that that what is left is found again.
   for (const name of directoriesIn(paths.directories.podLogs)) {
-    if (uidOfLogs(name) === uid)
-      await rm(join(paths.directories.podLogs, name), { recursive: true, force: true });
+    if (uidOfLogs(name) !== uid) continue;
+    const logs = join(paths.directories.podLogs, name);
+    removeLinksInto(paths.directories.containerLogs, logs);
+    await rm(logs, { recursive: true, force: true });
+  }
+  await removeTree(paths.pod(uid));
+}
+
+/** Links for log collectors: their names do not say whose they are, their targets do. */
+function removeLinksInto(folder: string | undefined, logs: string): void {
+  if (folder === undefined) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) continue;
+    const link = join(folder, entry.name);
+    if (readlinkSync(link).startsWith(`${logs}/`)) rmSync(link, { force: true });
   }
 }
 
