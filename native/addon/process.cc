@@ -189,6 +189,24 @@ Napi::Value SetNonblocking(Info info) {
   return Result(info, flags < 0 ? -1 : fcntl(Int(info, 0), F_SETFL, flags | O_NONBLOCK));
 }
 
+// sethostname(2) in another UTS namespace: this thread is there for one system call. A thread that cannot come back must
+// not go on.
+Napi::Value SetHostname(Info info) {
+  Str name(info, 1);
+  int home = open("/proc/thread-self/ns/uts", O_RDONLY | O_CLOEXEC);
+  if (home < 0) return Result(info, -1);
+  int result = setns(Int(info, 0), CLONE_NEWUTS);
+  int error = errno;
+  if (result == 0) {
+    result = sethostname(name.get(), name.value().size());
+    error = errno;
+    if (setns(home, CLONE_NEWUTS) < 0) abort();
+  }
+  close(home);
+  errno = error;
+  return Result(info, result);
+}
+
 }  // namespace
 
 void InitProcess(Napi::Env, Napi::Object exports) {
@@ -198,6 +216,7 @@ void InitProcess(Napi::Env, Napi::Object exports) {
   Export(exports, "waitPidfd", WaitPidfd);
   Export(exports, "setWindowSize", SetWindowSize);
   Export(exports, "setNonblocking", SetNonblocking);
+  Export(exports, "setHostname", SetHostname);
 }
 
 }  // namespace nodelet

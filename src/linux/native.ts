@@ -101,6 +101,7 @@ export interface Native {
   pidfdSendSignal(pidfd: Fd, signal: number): number;
   setWindowSize(fd: Fd, rows: number, columns: number): number;
   setNonblocking(fd: Fd): number;
+  setHostname(utsFd: Fd, name: string): number;
   waitPidfd(pidfd: Fd): { readonly code: number; readonly status: number } | null | number;
   // socket.cc
   socket(netnsFd: Fd, domain: number, type: number, protocol: number): number;

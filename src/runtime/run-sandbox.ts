@@ -3,6 +3,8 @@ import { mkdirSync } from 'node:fs';
 import { hostname as hostHostname } from 'node:os';
 import { CleanupStack, failpoint, NodeletError, type Span, SpanList } from '../base/index.ts';
 import { NamespaceMode, type PodSandboxConfig } from '../cri/index.ts';
+import { native } from '../linux/native.ts';
+import { check } from '../linux/syscall-error.ts';
 import { attachShim } from './attach-shim.ts';
 import { ociIdMap } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
@@ -202,6 +204,11 @@ function useSpare(context: RuntimeContext, sandbox: Sandbox, spare: Spare, undo:
   for (const [name, fd] of spare.namespaces) sandbox.namespaces.set(name, fd);
 }
 
+/** Whether a sandbox that was made ahead lacks nothing but its name: the shim need not be asked for that. */
+function needsOnlyName(config: PodSandboxConfig): boolean {
+  return !namespacesOf(config).sharedPid && Object.keys(config.linux?.sysctls ?? {}).length === 0;
+}
+
 async function makeNamespaces(
   context: RuntimeContext,
   sandbox: Sandbox,
@@ -210,6 +217,11 @@ async function makeNamespaces(
 ): Promise<void> {
   const { shim, record } = sandbox;
   if (shim === undefined) throw new NodeletError('SHIM_GONE', 'the shim has not started');
+  const uts = sandbox.namespaces.get('uts');
+  if (prepared && uts !== undefined && needsOnlyName(record.config)) {
+    check(native().setHostname(uts.number, record.hostname), 'sethostname', record.hostname);
+    return;
+  }
   for (const plan of sandboxPlans(context, sandbox.id, record.config, record.hostname, prepared)) {
     const started = await shim.run(plan);
     if (started.pid !== 0) record.pausePid = started.pid;
