@@ -115,22 +115,25 @@ function routed() {
     .filter(({ mask }) => mask !== 0);
 }
 
+/** Demos that start at the same moment begin to look in different places. */
 function freeSubnet() {
   const taken = routed();
+  const first = name.split('').reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 256, 0);
   const both = (a, b) => (a & b) >>> 0;
   for (const start of ['10.90', '172.30', '192.168']) {
     for (let i = 0; i < 256; i += 1) {
-      const subnet = number(`${start}.${i}.0`);
+      const third = (first + i) % 256;
+      const subnet = number(`${start}.${third}.0`);
       if (
         !taken.some(
           ({ network, mask }) =>
             both(subnet, both(mask, 0xff_ff_ff_00)) === both(network, both(mask, 0xff_ff_ff_00)),
         )
       )
-        return `${start}.${i}.0/24`;
+        return `${start}.${third}.0/24`;
     }
   }
-  return '10.90.0.0/24';
+  throw new Failure('every private subnet that the demo knows of has a route already');
 }
 
 let subnet;
@@ -309,9 +312,8 @@ process.on('exit', () => {
 
 async function demo() {
   say(bold('nodelet demo: a pod of two containers, a web server and a client that asks it once'));
-  say(
-    'Installs what is missing: compilers (Debian packages), npm modules; then builds. Nothing else is changed for good.',
-  );
+  say('Installs what is missing: compilers (as Debian packages), npm modules; then builds.');
+  say('The pod and all that belongs to it are removed at the end; IP forwarding stays switched on.');
   setup({ test: false });
   choosePlace();
   if (

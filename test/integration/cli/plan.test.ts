@@ -162,7 +162,7 @@ describe('a machine where nothing of nodelet is there yet', () => {
 
 describe('wrong input', () => {
   it.each([
-    ['a misspelt field', { ...web, spec: { ...web.spec, contianers: [] } }, /spec\.contianers/],
+    ['a misspelt field', podOf('web', [shell('true')], { contianers: [] }), /spec\.contianers/],
     ['no YAML', 'a: [', /YAML/i],
     ['no pod', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x' } }, /no Pod is in it/],
   ])('%s: 125, and nothing is left', async (_, content, message) => {
