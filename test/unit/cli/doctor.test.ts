@@ -8,10 +8,11 @@ import { plain } from '../../../src/cli/terminal/style.ts';
 import { CAPABILITIES } from '../../../src/linux/capabilities.ts';
 
 const yes: Outcome = { ok: true, value: true };
-const no = (code: string, message = `cannot do it: ${code}`): Outcome<never> => ({
+const no = (code: string, hint?: string): Outcome<never> => ({
   ok: false,
   code,
-  message,
+  message: `cannot do it: ${code}`,
+  ...(hint === undefined ? {} : { hint }),
 });
 
 /** A machine that lacks nothing. */
