@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { patience } from '../../fixtures/patience.ts';
 import {
   containerConfig,
   ended,
@@ -102,8 +103,8 @@ describe('a CPU quota', () => {
   test('does not slow the start down', async () => {
     const { runtime } = fixture;
     const times = { free: [] as number[], held: [] as number[] };
-    // 1 ms in 100: a start inside the quota would take a period for each of its milliseconds
-    const held = { linux: { resources: { cpuQuota: 1000, cpuPeriod: 100_000 } } };
+    // 1 ms in 100: a start inside the quota would take a period for each of its milliseconds (a slower machine's are longer)
+    const held = { linux: { resources: { cpuQuota: 1000 * patience, cpuPeriod: 100_000 } } };
     for (let i = 0; i < 15; i++) {
       for (const [kind, config] of [
         ['free', {}],
