@@ -35,7 +35,7 @@ class FdWatcher : public Napi::ObjectWrap<FdWatcher> {
       return;
     }
     callback_ = Napi::Persistent(info[1].As<Napi::Function>());
-    context_ = std::make_unique<Napi::AsyncContext>(env, "nodelet.FdWatcher");
+    context_ = std::make_shared<Napi::AsyncContext>(env, "nodelet.FdWatcher");
     napi_add_env_cleanup_hook(env, &FdWatcher::AtExit, this);
     hooked_ = true;
   }
@@ -68,6 +68,9 @@ class FdWatcher : public Napi::ObjectWrap<FdWatcher> {
       hooked_ = false;
       napi_remove_env_cleanup_hook(Env(), &FdWatcher::AtExit, this);
     }
+    // The listener holds whoever watches, who holds this object: a circle that no collection breaks while it is ours.
+    callback_.Reset();
+    context_.reset();
     if (active_) {
       active_ = false;
       Unref();
@@ -81,7 +84,10 @@ class FdWatcher : public Napi::ObjectWrap<FdWatcher> {
     Napi::HandleScope scope(env);
     // MakeCallback, so that promises and ticks queued by the listener run; an exception it throws is
     // reported by Node as uncaught.
-    self->callback_.MakeCallback(self->Value(), {Napi::Number::New(env, status < 0 ? status : events)}, *self->context_);
+    // The listener may close the watcher: what the call needs is held here.
+    std::shared_ptr<Napi::AsyncContext> context = self->context_;
+    Napi::Function callback = self->callback_.Value();
+    callback.MakeCallback(self->Value(), {Napi::Number::New(env, status < 0 ? status : events)}, *context);
   }
 
   Napi::Value Start(Info info) {
@@ -120,7 +126,7 @@ class FdWatcher : public Napi::ObjectWrap<FdWatcher> {
 
   Handle* handle_ = nullptr;
   Napi::FunctionReference callback_;
-  std::unique_ptr<Napi::AsyncContext> context_;
+  std::shared_ptr<Napi::AsyncContext> context_;
   bool active_ = false;
   bool hooked_ = false;
 };

@@ -2,7 +2,7 @@
  * One pull: name → document → platform → layers side by side → index entry, in this order, so that an image that has
  * a name can be run. What goes wrong leaves partial downloads behind and nothing else.
  */
-import { hasCode, NodeletError, toError } from '../base/index.ts';
+import { hasCode, LinkedSignal, NodeletError, toError } from '../base/index.ts';
 import { chainIds, quote, sha256 } from './digest.ts';
 import {
   type Descriptor,
@@ -224,7 +224,8 @@ async function fetchLayers(
   lease.hold({ blobs: manifest.layers.map((layer) => layer.digest), chains: chain });
   checkRoom(context, manifest, chain);
   const stop = new AbortController();
-  const signal = AbortSignal.any([request.signal, stop.signal]);
+  using linked = new LinkedSignal([request.signal, stop.signal]);
+  const { signal } = linked;
   let failure: unknown;
   let below: Promise<unknown> = Promise.resolve();
   const tasks = manifest.layers.map((layer, i) => {

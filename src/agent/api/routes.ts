@@ -1,7 +1,7 @@
 /** Every path of the local API. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { NodeletError } from '../../base/index.ts';
+import { LinkedSignal, NodeletError } from '../../base/index.ts';
 import type { Event, Manifests, Pod } from '../../kube/index.ts';
 import type { LogRequest, StopOptions } from '../../kubelet/index.ts';
 import { VERSION } from '../../runtime/index.ts';
@@ -195,7 +195,8 @@ export const ROUTES: readonly Route[] = [
       ];
       try {
         show();
-        await lines.untilClosed(AbortSignal.any([call.signal, gone.signal]));
+        using over = new LinkedSignal([call.signal, gone.signal]);
+        await lines.untilClosed(over.signal);
       } finally {
         for (const unsubscribe of stop) unsubscribe();
       }

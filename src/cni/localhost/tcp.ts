@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Log } from '../../base/index.ts';
+import { LinkedSignal, type Log } from '../../base/index.ts';
 import { bindTcpInNetns, dialTcpInNetns } from '../../linux/netns.ts';
 import type { LocalhostListener } from './listeners.ts';
 
@@ -53,9 +53,9 @@ export class TcpForwarder {
     this.#track(client);
     client.once('close', () => gone.abort());
     try {
-      const signal = AbortSignal.any([this.#stop.signal, gone.signal]);
+      using linked = new LinkedSignal([this.#stop.signal, gone.signal]);
       const pod = await dialTcpInNetns(this.#netnsFd, targetAddress, targetPort, {
-        signal,
+        signal: linked.signal,
         allowHalfOpen: true,
       });
       this.#track(pod);

@@ -3,7 +3,7 @@
  * A transfer that crawls is broken off as well, because a few bytes a minute would hold a pull for ever. What was
  * fetched is not checked here; that is the reader's part.
  */
-import { abortReason, type Log, NodeletError, sleep } from '../../base/index.ts';
+import { abortReason, LinkedSignal, type Log, NodeletError, sleep } from '../../base/index.ts';
 import type { Descriptor } from '../documents.ts';
 import { formatReference } from '../reference.ts';
 import { type Repository, unreachable } from './client.ts';
@@ -76,7 +76,8 @@ async function transfer(
   options: DownloadOptions,
 ): Promise<void> {
   const stall = new AbortController();
-  const signal = AbortSignal.any([options.signal, stall.signal]);
+  using linked = new LinkedSignal([options.signal, stall.signal]);
+  const { signal } = linked;
   const answer = await repository.blob(blob.digest, target.offset, signal);
   const { body } = answer;
   body.on('error', () => {}); // after a break of ours nobody waits for its error

@@ -5,7 +5,15 @@
 import { readFileSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, open, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { codeOf, failpoint, hasCode, KeyedMutex, messageOf, NodeletError } from '../../base/index.ts';
+import {
+  codeOf,
+  failpoint,
+  hasCode,
+  KeyedMutex,
+  LinkedSignal,
+  messageOf,
+  NodeletError,
+} from '../../base/index.ts';
 import { sha256 } from '../digest.ts';
 import { diskFull, isNoRoom } from '../unpack/disk.ts';
 import type { Lease } from './leases.ts';
@@ -169,7 +177,8 @@ export class BlobStore {
   /** Download and work side by side; the first that fails stops the other, and its error is the one that counts. */
   async #together<T>(partial: Partial, options: UseOptions<T>): Promise<T> {
     const stop = new AbortController();
-    const signal = AbortSignal.any([options.signal, stop.signal]);
+    using linked = new LinkedSignal([options.signal, stop.signal]);
+    const { signal } = linked;
     let first: unknown;
     const guard = async <R>(part: Promise<R>): Promise<R | undefined> => {
       try {

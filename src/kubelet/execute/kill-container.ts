@@ -1,4 +1,4 @@
-import { describeError, hasCode } from '../../base/index.ts';
+import { describeError, hasCode, LinkedSignal } from '../../base/index.ts';
 import type { ActionOf } from '../core/actions.ts';
 import { MINIMUM_GRACE } from '../core/decide.ts';
 import { PodError } from '../errors.ts';
@@ -30,13 +30,12 @@ async function preStop(context: PodContext, kill: Kill, signal: AbortSignal): Pr
   const handler = container.lifecycle?.preStop;
   if (handler === undefined || kill.grace <= 0) return 0;
   const start = now();
-  const deadline = AbortSignal.timeout(kill.grace * 1000);
+  using until = new LinkedSignal([signal], kill.grace * 1000);
   try {
-    const until = AbortSignal.any([signal, deadline]);
     const podIp = podAddress(context, kill.ips);
-    await runHook(handler, { ...context, container, containerId: kill.id, podIp }, until);
+    await runHook(handler, { ...context, container, containerId: kill.id, podIp }, until.signal);
   } catch {
-    if (!deadline.aborted && !signal.aborted) {
+    if (!until.signal.aborted) {
       events.record(pod, 'Warning', 'FailedPreStopHook', 'PreStopHook failed', container.name);
     }
   }

@@ -1,6 +1,6 @@
 /** One probe, once. */
 import { connect } from 'node:net';
-import { describeError, hasCode, messageOf } from '../../base/index.ts';
+import { describeError, hasCode, LinkedSignal, messageOf } from '../../base/index.ts';
 import type { LocalRuntime } from '../../cri/index.ts';
 import type { CheckedContainer, Probe } from '../../kube/index.ts';
 import { expand } from '../translate/expand.ts';
@@ -30,12 +30,12 @@ export async function probeOnce(
 ): Promise<ProbeAnswer> {
   const seconds = probe.timeoutSeconds ?? 1;
   if (probe.exec) return probeExec(probe.exec.command ?? [], target, seconds, signal);
-  const timeout = AbortSignal.timeout(seconds * 1000);
-  const until = AbortSignal.any([signal, timeout]);
-  if (probe.httpGet) return probeHttp(probe, target, until, signal);
+  using linked = new LinkedSignal([signal], seconds * 1000);
+  const until = linked.signal;
+  if (probe.httpGet) return await probeHttp(probe, target, until, signal);
   if (probe.tcpSocket) {
     const port = resolvePort(probe.tcpSocket.port, target.container);
-    return probeTcp(probe.tcpSocket.host || target.podIp, port, until, signal);
+    return await probeTcp(probe.tcpSocket.host || target.podIp, port, until, signal);
   }
   return { result: 'success', output: '' };
 }
