@@ -16,7 +16,7 @@ export interface MountOptions {
   readonly propagationRecursive: boolean;
   /** For the file system itself. */
   readonly data: readonly string[];
-  /** Ours, as crun names it: the source is copied up into a tmpfs. Refused. */
+  /** The mount shows its files with the ids of the container's user namespace. */
   readonly idmap: boolean;
 }
 
