@@ -341,7 +341,7 @@ describe('a container that cannot start', () => {
 
 describe('a machine that is full', () => {
   it('the address range is exhausted', async () => {
-    await World.use({ subnet: '10.98.77.0/30' }, async (small) => {
+    await World.within({ subnet: '10.98.77.0/30' }, async (small) => {
       const agent = await small.liveAgent();
       await small.cli(['run', '-d', small.manifest(podOf('first', [shell('exec sleep 1000')]))]);
       await small.untilRunning('first');
@@ -364,7 +364,7 @@ describe('a machine that is full', () => {
     const disk = mkdtempSync(join(tmpdir(), 'nodelet-disk-'));
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', disk]);
     try {
-      await World.use({ parent: disk, programs: 'sh dd echo grep' }, onFullDisk);
+      await World.within({ parent: disk, programs: 'sh dd echo grep' }, onFullDisk);
     } finally {
       execFileSync('umount', [disk]);
       rmSync(disk, { recursive: true });
