@@ -93,6 +93,8 @@ export const START = Date.parse('2026-03-01T12:00:00Z');
 /** Rounds of the event loop without anything new, after which nothing more is on its way. */
 const QUIET_ROUNDS = 12;
 const STEP = 100;
+/** Rounds after which a moment that does not come to rest is a loop without a pause. */
+const RESTLESS = 5000;
 
 export class World implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'nodelet-kubelet-'));
@@ -170,8 +172,14 @@ export class World implements AsyncDisposable {
 
   /** Until nothing more happens at this moment. */
   async settle(): Promise<void> {
+    let rounds = 0;
     for (let quiet = 0, seen = this.#changes; quiet < QUIET_ROUNDS; quiet++) {
       await new Promise((resolve) => setImmediate(resolve));
+      rounds += 1;
+      if (rounds > RESTLESS) {
+        const lately = [...this.story.slice(-10), ...this.events().slice(-10)].join('\n');
+        throw new Error(`at ${this.#time()} something happens again and again:\n${lately}`);
+      }
       if (this.#changes === seen) continue;
       seen = this.#changes;
       quiet = 0;
