@@ -18,7 +18,9 @@ import { setTimeout } from 'node:timers/promises';
 import { silentLog } from '../src/base/index.ts';
 import { NamespaceMode } from '../src/cri/index.ts';
 import { openImages } from '../src/image/index.ts';
+import { defaultCapabilities } from '../src/linux/capabilities.ts';
 import { readCgroupHost, removeCgroup } from '../src/linux/cgroups/index.ts';
+import { MASKED_PATHS, READONLY_PATHS } from '../src/runtime/defaults.ts';
 import { Runtime } from '../src/runtime/index.ts';
 import { median, row } from './figures.ts';
 
@@ -94,22 +96,7 @@ class Peer {
 }
 
 function writeSpec(): void {
-  const capabilities = [
-    'CAP_CHOWN',
-    'CAP_DAC_OVERRIDE',
-    'CAP_FSETID',
-    'CAP_FOWNER',
-    'CAP_MKNOD',
-    'CAP_NET_RAW',
-    'CAP_SETGID',
-    'CAP_SETUID',
-    'CAP_SETFCAP',
-    'CAP_SETPCAP',
-    'CAP_NET_BIND_SERVICE',
-    'CAP_SYS_CHROOT',
-    'CAP_KILL',
-    'CAP_AUDIT_WRITE',
-  ];
+  const capabilities = [...defaultCapabilities];
   const spec = {
     ociVersion: '1.0.2',
     process: {
@@ -163,19 +150,8 @@ function writeSpec(): void {
         cpu: { quota: LIMITS.quota, period: LIMITS.period, shares: LIMITS.shares },
         pids: { limit: LIMITS.pids },
       },
-      maskedPaths: [
-        '/proc/acpi',
-        '/proc/asound',
-        '/proc/kcore',
-        '/proc/keys',
-        '/proc/latency_stats',
-        '/proc/timer_list',
-        '/proc/timer_stats',
-        '/proc/sched_debug',
-        '/sys/firmware',
-        '/proc/scsi',
-      ],
-      readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'],
+      maskedPaths: MASKED_PATHS,
+      readonlyPaths: READONLY_PATHS,
     },
   };
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec));

@@ -3,15 +3,8 @@
 import { messageOf } from '../base/index.ts';
 import { ContainerEventType } from '../cri/index.ts';
 import type { RuntimeContext } from './context.ts';
-import type { Container, Sandbox } from './model.ts';
+import type { Container, ContainerExit, Sandbox } from './model.ts';
 import { type ProcessInfo, ShimClient } from './shim/client.ts';
-
-export interface ContainerExit {
-  readonly code: number;
-  readonly oomKills: number;
-  /** Nanoseconds since 1970. */
-  readonly finishedAt: number;
-}
 
 /** containerd's reasons. An OOM kill counts where it ended the container, not where it only killed a child. */
 function reasonOf(exit: ContainerExit): string {

@@ -9,6 +9,7 @@ import {
   type CgroupHost,
   type CgroupResources,
   type CgroupStats,
+  type CgroupStep,
   checkOwnedRoot,
   directoryOf,
   joinTargets,
@@ -28,7 +29,7 @@ import { readMountinfo } from '../linux/mountinfo.ts';
 import { native } from '../linux/native.ts';
 import { readCgroup } from '../linux/procfs.ts';
 import { check } from '../linux/syscall-error.ts';
-import type { CgroupStep, CgroupView, LaunchCgroup } from './launch/context.ts';
+import type { CgroupView, LaunchCgroup } from './launch/context.ts';
 
 /** v1 controllers as mount options. */
 const V1_CONTROLLERS = new Set([

@@ -3,7 +3,6 @@ import { type Deferred, deferred, NodeletError } from '../base/index.ts';
 import type { PodSandboxMetadata } from '../cri/index.ts';
 import type { Snapshot } from '../image/index.ts';
 import type { Fd } from '../linux/fd.ts';
-import type { ContainerExit } from './attach-shim.ts';
 import type { POD_SLOTS } from './launch/protocol.gen.ts';
 import type { OciSpec } from './launch/spec.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
@@ -43,6 +42,13 @@ export class Sandbox {
     for (const fd of this.namespaces.values()) fd.close();
     this.namespaces.clear();
   }
+}
+
+export interface ContainerExit {
+  readonly code: number;
+  readonly oomKills: number;
+  /** Nanoseconds since 1970. */
+  readonly finishedAt: number;
 }
 
 /** What a create has worked out for the start that follows. */

@@ -1,6 +1,6 @@
 import { closeSync, constants, mkdirSync, openSync, writeSync } from 'node:fs';
 import { codeOf, hasCode, NodeletError } from '../../base/index.ts';
-import type { CgroupStep } from './plan.ts';
+import type { CgroupStep } from './step.ts';
 
 /** Carries steps out, in order. Throws CGROUP_STEP_FAILED with the step; what was done before stays. */
 export function applySteps(steps: readonly CgroupStep[]): void {

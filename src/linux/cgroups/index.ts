@@ -23,8 +23,6 @@ export {
 } from './lifecycle.ts';
 export { listOwned, type OwnedCgroup, processesIn } from './members.ts';
 export {
-  type CgroupKind,
-  type CgroupStep,
   checkOwnedRoot,
   type JoinTargets,
   joinTargets,
@@ -45,6 +43,7 @@ export {
   readOomKills,
   readStats,
 } from './stats.ts';
+export type { CgroupKind, CgroupStep } from './step.ts';
 export { ensureCgroup, planUpdate, readLimitsV1, updateResources } from './update.ts';
 export type { LimitsV1 } from './values-v1.ts';
 export { clampShares, containerCpuWeight, podCpuWeight } from './weight.ts';

@@ -6,22 +6,9 @@ import { existsSync } from 'node:fs';
 import { NodeletError } from '../../base/index.ts';
 import { type CgroupHost, directoryOf, v1Roots } from './host.ts';
 import { type CgroupResources, checkResources } from './resources.ts';
+import type { CgroupKind, CgroupStep } from './step.ts';
 import { v1Values } from './values-v1.ts';
 import { v2Values } from './values-v2.ts';
-
-export type CgroupStep =
-  | { readonly op: 'mkdir'; readonly path: string; readonly why?: string }
-  | {
-      readonly op: 'write';
-      readonly path: string;
-      readonly value: string;
-      /** The file may be missing: an older kernel, or one without the feature. */
-      readonly optional?: boolean;
-      readonly why?: string;
-    };
-
-/** container: a leaf, in which processes live. pod: holds other cgroups, never processes (pods, QoS classes, kubepods). */
-export type CgroupKind = 'pod' | 'container';
 
 export interface PlanOptions {
   readonly kind: CgroupKind;

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { hasCode } from '../../base/index.ts';
 import { applySteps } from './apply.ts';
 import { type CgroupHost, directoryOf } from './host.ts';
-import { type CgroupKind, type CgroupStep, checkPath, type PlanOptions, planCgroup } from './plan.ts';
+import { checkPath, type PlanOptions, planCgroup } from './plan.ts';
 import { type CgroupResources, checkResources } from './resources.ts';
+import type { CgroupKind, CgroupStep } from './step.ts';
 import { type LimitsV1, v1Values } from './values-v1.ts';
 import { v2Values } from './values-v2.ts';
 

@@ -1,6 +1,6 @@
 import { type CgroupHost, type Controller, directoryOf } from './host.ts';
-import type { CgroupStep } from './plan.ts';
 import { type CgroupResources, isSet } from './resources.ts';
+import type { CgroupStep } from './step.ts';
 import { clampShares } from './weight.ts';
 
 /** What a v1 cgroup holds now, where the order of new values depends on it. -1: no limit. */

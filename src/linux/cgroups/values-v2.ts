@@ -1,6 +1,6 @@
 import { type CgroupHost, type Controller, directoryOf } from './host.ts';
-import type { CgroupKind, CgroupStep } from './plan.ts';
 import { type CgroupResources, isSet } from './resources.ts';
+import type { CgroupKind, CgroupStep } from './step.ts';
 import { containerCpuWeight, podCpuWeight } from './weight.ts';
 
 const DEFAULT_PERIOD = 100_000;

@@ -4,6 +4,7 @@
  */
 import { NodeletError } from '../../base/index.ts';
 import { CLONE, MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import { cgroupOperations } from './compile-cgroup.ts';
 import {
   deviceOperations,
   maskOperations,
@@ -248,17 +249,7 @@ function shimOperations(
   return {
     cgroup,
     operations: [
-      ...context.cgroup.steps.map(
-        (step): Operation =>
-          step.op === 'mkdir'
-            ? { op: 'make-directory', path: step.path, mode: 0o755 }
-            : {
-                op: 'write-file',
-                path: step.path,
-                data: step.value,
-                flags: step.optional === true ? FLAGS.TOLERATE_MISSING : 0,
-              },
-      ),
+      ...cgroupOperations(context.cgroup.steps),
       { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
       ...(program === undefined
         ? []

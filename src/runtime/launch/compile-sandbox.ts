@@ -1,6 +1,9 @@
 /** Compiles what makes a pod's namespaces. Pure. */
+
+import type { CgroupStep } from '../../linux/cgroups/index.ts';
 import { CLONE, MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
-import type { CgroupStep, KernelFeatures } from './context.ts';
+import { cgroupOperations } from './compile-cgroup.ts';
+import type { KernelFeatures } from './context.ts';
 import type { LaunchPlan } from './encode.ts';
 import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
 import { Slots } from './slots.ts';
@@ -112,17 +115,7 @@ export function compileSandbox(context: SandboxContext): LaunchPlan[] {
   if (context.sharedPid) {
     cgroup = slots.take();
     operations.push(
-      ...context.cgroup.steps.map(
-        (step): Operation =>
-          step.op === 'mkdir'
-            ? { op: 'make-directory', path: step.path, mode: 0o755 }
-            : {
-                op: 'write-file',
-                path: step.path,
-                data: step.value,
-                flags: step.optional === true ? FLAGS.TOLERATE_MISSING : 0,
-              },
-      ),
+      ...cgroupOperations(context.cgroup.steps),
       { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
       { op: 'open', path: '/proc/self/exe', open: O.PATH, out: program },
       { op: 'open', path: context.staging, open: O.PATH | O.DIRECTORY, out: staging },

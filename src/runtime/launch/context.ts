@@ -1,4 +1,5 @@
 /** What a plan needs to know besides the specification: this host, this pod, and where things are kept. */
+import type { CgroupStep } from '../../linux/cgroups/index.ts';
 
 /** How the container's cgroup is made, joined and, at the end, emptied. */
 export interface LaunchCgroup {
@@ -17,10 +18,6 @@ export interface LaunchCgroup {
   /** Control file and key that count OOM kills. */
   readonly oom: { readonly file: string; readonly key: string };
 }
-
-export type CgroupStep =
-  | { readonly op: 'mkdir'; readonly path: string }
-  | { readonly op: 'write'; readonly path: string; readonly value: string; readonly optional?: boolean };
 
 /** Mounts that show the container its cgroup. */
 export type CgroupView =
