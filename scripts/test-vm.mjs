@@ -27,7 +27,7 @@ const { values, positionals } = parseArgs({
     memory: { type: 'string', default: '3072' },
     cpus: { type: 'string', default: '2' },
     /** Seconds for the whole run. */
-    deadline: { type: 'string', default: '1500' },
+    deadline: { type: 'string', default: '2700' },
     /** How many times slower than hardware: tests' deadlines are multiplied by it. */
     patience: { type: 'string', default: '8' },
   },

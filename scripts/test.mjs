@@ -14,12 +14,27 @@ setup({ test: true, vm });
 
 const folder = mkdtempSync(join(tmpdir(), 'nodelet-test-'));
 const totals = { passed: 0, failed: 0, skipped: 0 };
+/** What failed, told again at the end: the output is long. */
+const failures = [];
 
 /** One gate: a command that passes or fails as a whole. */
 function gate(name, command, args) {
   console.log(`\n=== ${name}`);
   const ok = spawnSync(command, args, { cwd: root, stdio: 'inherit' }).status === 0;
   totals[ok ? 'passed' : 'failed'] += 1;
+  if (!ok) failures.push(`gate: ${name}`);
+}
+
+/** The failed tests of one of vitest's reports. */
+function collect(where, report) {
+  for (const { name = '', message = '', assertionResults = [] } of report.testResults ?? []) {
+    const file = name.slice(name.indexOf('test/'));
+    const failed = assertionResults.filter(({ status }) => status === 'failed');
+    for (const one of failed)
+      failures.push(`${where}: ${file}: ${one.fullName}: ${(one.failureMessages?.[0] ?? '').split('\n')[0]}`);
+    // The file itself, or what it does before its first test.
+    if (message !== '' && failed.length === 0) failures.push(`${where}: ${file}: ${message.split('\n')[0]}`);
+  }
 }
 
 function suite(project) {
@@ -40,8 +55,10 @@ function suite(project) {
     counted = JSON.parse(readFileSync(report, 'utf8'));
   } catch {
     totals.failed += 1;
+    failures.push(`${project}: no report`);
     return;
   }
+  collect(project, counted);
   totals.passed += counted.numPassedTests;
   totals.failed += counted.numFailedTests;
   totals.skipped += counted.numPendingTests + (counted.numTodoTests ?? 0);
@@ -68,9 +85,12 @@ function vmSuite() {
   }
   let counts = { passed: 0, failed: 1, skipped: 0 };
   try {
-    ({ counts } = JSON.parse(readFileSync(report, 'utf8')));
+    const parsed = JSON.parse(readFileSync(report, 'utf8'));
+    collect('vm', parsed);
+    ({ counts } = parsed);
   } catch {
     // It came to nothing: one failure.
+    failures.push('vm: no report');
   }
   for (const [kind, count] of Object.entries(counts)) totals[kind] += count;
   if (status !== 0 && counts.failed === 0) totals.failed += 1;
@@ -87,5 +107,6 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
+if (failures.length > 0) console.log(`\nfailed:\n${failures.map((one) => `  ${one}`).join('\n')}`);
 console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
 process.exitCode = totals.failed === 0 ? 0 : 1;
