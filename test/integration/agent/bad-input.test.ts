@@ -339,11 +339,38 @@ describe('a container that cannot start', () => {
   });
 });
 
+describe('killed with SIGKILL in the middle of it', () => {
+  it.each<[string, object, RegExp]>([
+    ['a pull that fails', { image: '127.0.0.1:1/app:1' }, /Pulling image/],
+    [
+      'an image that cannot be used',
+      { image: 'test.local/no:1', imagePullPolicy: 'Never' },
+      /ErrImageNeverPull/,
+    ],
+    ['a command that is not found', { command: ['no-such-program'] }, /Created/],
+    ['a working directory that is a file', { workingDir: '/etc/passwd' }, /Created/],
+    ['a memory limit that is too small', { resources: { limits: { memory: '4Ki' } } }, /Created/],
+  ])('%s: the next run leaves nothing of it', async (_, container, moment) => {
+    const always = { restartPolicy: 'Always' };
+    const bad = world.manifest(pod(container, always));
+    const run = world.start(['run', '--keep-trying', ...world.settings, bad]);
+    await run.until(moment, 'stderr');
+    await run.kill();
+    const { code, stdout, stderr } = await world.run(podOf('next', [shell('echo next')]));
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'next\n' });
+    expect(stderr).toContain('removing pod "bad": the run that it belonged to was killed');
+  });
+});
+
 describe('a machine that is full', () => {
   it('the address range is exhausted', async () => {
-    await World.within({ subnet: '10.98.77.0/30' }, async (small) => {
+    await World.within({ subnet: '10.98.77.0/30', programs: 'sh sleep true echo' }, async (small) => {
       const agent = await small.liveAgent();
-      await small.cli(['run', '-d', small.manifest(podOf('first', [shell('exec sleep 1000')]))]);
+      await small.cli([
+        'run',
+        '-d',
+        small.manifest(podOf('first', [shell('trap "exit 0" TERM; sleep 1000 & wait')])),
+      ]);
       await small.untilRunning('first');
       const second = podOf('second', [shell('true')]);
       const { code, stderr } = await small.cli(['run', '--rm', small.manifest(second)]);

@@ -156,7 +156,7 @@ describe('while an agent starts', () => {
   it.each(['network:after-bridge', 'network:after-rules', 'network:after-bridge-up'])(
     '%s: the next agent sets the rest up',
     async (failpoint) => {
-      const fresh = await World.open();
+      const fresh = await World.open({ programs: 'sh echo ip wc' });
       try {
         const { program } = await fresh.agent({ env: { NODELET_FAILPOINTS: `${failpoint}=kill` } });
         const pod = fresh.manifest(podOf('x', [shell('echo ran')]));

@@ -166,7 +166,7 @@ describe('limits', () => {
 
 describe('hostUsers: false', () => {
   it('root inside is nobody outside, and files of the image are its own', async () => {
-    const container = shell('touch /made /data/made; exec sleep 1000', {
+    const container = shell('touch /made /data/made; trap "exit 0" TERM; sleep 1000 & wait', {
       volumeMounts: [{ name: 'data', mountPath: '/data' }],
     });
     const spec = { hostUsers: false, volumes: [{ name: 'data', emptyDir: {} }] };

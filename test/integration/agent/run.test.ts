@@ -222,7 +222,9 @@ describe('two agents side by side', () => {
     const other = await World.open();
     try {
       const [a, b] = [await world.liveAgent(), await other.liveAgent()];
-      const server = podOf('same', [shell('echo $HOSTNAME > /tmp/index.html; exec httpd -f -p 80 -h /tmp')]);
+      const server = podOf('same', [
+        shell('trap "exit 0" TERM; echo $HOSTNAME > /tmp/index.html; httpd -f -p 80 -h /tmp & wait'),
+      ]);
       for (const one of [world, other]) await one.cli(['run', '-d', one.manifest(server)]);
       const [mine, theirs] = [await world.untilRunning('same'), await other.untilRunning('same')];
       const prefix = (one: World): string => one.subnet.replace(/\.0\/24$/, '.');
