@@ -129,7 +129,7 @@ export class RecordStore {
 
   /** Throws what a write throws; what could not be written stays to be written. */
   flush(): void {
-    for (const record of [...this.#unsaved.values()]) {
+    for (const record of this.#unsaved.values()) {
       try {
         if ('sandboxId' in record) this.saveContainer(record);
         else this.saveSandbox(record);

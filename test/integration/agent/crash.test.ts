@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { packageRoot } from '../../../src/linux/package-root.ts';
 import { patience, podOf, shell, World } from '../../fixtures/agent.ts';
 import { EvilRegistry } from '../../fixtures/registry-evil.ts';
 import { dir, file, makeImage, symlink, tarOf } from '../../fixtures/registry-images.ts';
@@ -329,4 +330,15 @@ it('an agent that is killed again and again while it recovers', async () => {
     expect(await restartsOf(name)).toEqual([0]);
     await remove(name);
   });
+});
+
+it('every failpoint of the program has its row here', () => {
+  const source = join(packageRoot(), 'src');
+  const names = readdirSync(source, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts'))
+    .flatMap((path) => [...readFileSync(join(source, path), 'utf8').matchAll(/failpoint\('([^']+)'\)/g)])
+    .map(([, name = '']) => name);
+  const tested = readFileSync(import.meta.filename, 'utf8');
+  expect(names.length).toBeGreaterThan(40);
+  expect(names.filter((name) => !tested.includes(`'${name}`) && !tested.includes(`${name}:`))).toEqual([]);
 });
