@@ -14,6 +14,7 @@ import {
   type NodeFacts,
   type PodStatusChange,
   probeNode,
+  refersTo,
   StaticPodSource,
   type StopOptions,
   syncStaticPods,
@@ -180,7 +181,29 @@ export class Agent {
   #removed(pod: BoundPod): void {
     this.#hostPorts.remove(pod.metadata.uid);
     this.#store.remove(pod.metadata.uid);
+    this.#forgetObjects(pod);
     if (this.kubelet.list().length === 0) this.empty.emit();
+  }
+
+  /** ConfigMaps and Secrets came with pods: those of a pod go with it, unless another refers to them or a file holds them. */
+  #forgetObjects(pod: BoundPod): void {
+    const { objects } = this.kubelet;
+    const { namespace } = pod.metadata;
+    const others = this.kubelet.list() as BoundPod[];
+    const isFree = (kind: 'ConfigMap' | 'Secret', name: string): boolean =>
+      refersTo(pod, kind, name) &&
+      this.#static?.holds(kind, namespace, name) !== true &&
+      !others.some((other) => other.metadata.namespace === namespace && refersTo(other, kind, name));
+    for (const [kind, list] of [
+      ['ConfigMap', objects.configMaps()],
+      ['Secret', objects.secrets()],
+    ] as const) {
+      for (const { metadata } of list) {
+        if ((metadata?.namespace ?? 'default') !== namespace) continue;
+        const { name = '' } = metadata ?? {};
+        if (isFree(kind, name)) objects.delete(kind, namespace, name);
+      }
+    }
   }
 
   /** An agent without a pod network would make its sandbox again and again, for want of an address. */

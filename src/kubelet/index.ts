@@ -38,3 +38,4 @@ export { generateStatus } from './status/status.ts';
 export { parseResolvConf, podDns } from './translate/dns.ts';
 export { ANNOTATION, LABEL } from './translate/labels.ts';
 export { UserNamespaces } from './userns.ts';
+export { refersTo } from './volumes/volumes.ts';

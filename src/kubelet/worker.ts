@@ -268,6 +268,7 @@ export class PodWorker {
       }
       if (action.kind === 'erase-pod' && outcome?.ok === true) {
         this.#gone = true;
+        clearTimeout(this.#timer);
         this.#prober.stop();
         this.#options.onGone();
       }

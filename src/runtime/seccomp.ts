@@ -10,6 +10,9 @@ import {
 } from '../linux/seccomp/index.ts';
 import type { SeccompProgram } from './launch/context.ts';
 
+/** Files whose parsed profile is kept. */
+const KEPT = 64;
+
 export class SeccompPrograms {
   readonly #cache = new SeccompCache();
   readonly #profiles = new Map<string, { readonly text: string; readonly profile: ConditionalSeccomp }>();
@@ -68,7 +71,10 @@ export class SeccompPrograms {
     const known = this.#profiles.get(path);
     if (known?.text === text) return known.profile;
     const profile = parseSeccompProfile(text);
+    this.#profiles.delete(path);
     this.#profiles.set(path, { text, profile });
+    const [oldest] = this.#profiles.keys();
+    if (this.#profiles.size > KEPT && oldest !== undefined) this.#profiles.delete(oldest);
     return profile;
   }
 }

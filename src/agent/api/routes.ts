@@ -38,6 +38,9 @@ function endOptions(call: Call): StopOptions {
   return { grace: seconds };
 }
 
+/** Bytes that a client may leave unread. */
+const UNREAD_LIMIT = 16 * 1024 * 1024;
+
 /** One JSON value a line, for as long as the client listens. */
 class Lines {
   readonly #response: ServerResponse;
@@ -48,8 +51,10 @@ class Lines {
     response.flushHeaders();
   }
 
+  /** What happens does not wait for who hears of it: a client that does not read is cut off before it fills the memory. */
   write(value: unknown): void {
-    this.#response.write(`${JSON.stringify(value)}\n`);
+    if (this.#response.writableLength > UNREAD_LIMIT) this.#response.destroy();
+    else this.#response.write(`${JSON.stringify(value)}\n`);
   }
 
   /** Until the client has gone. */

@@ -145,6 +145,14 @@ export class StaticPodSource {
     };
   }
 
+  /** Whether a file brings this object. */
+  holds(kind: 'ConfigMap' | 'Secret', namespace: string, name: string): boolean {
+    const { configMaps, secrets } = this.#content();
+    return (kind === 'ConfigMap' ? configMaps : secrets).some(
+      ({ metadata }) => metadata?.name === name && (metadata.namespace ?? 'default') === namespace,
+    );
+  }
+
   async #scan(): Promise<void> {
     let paths: string[];
     try {
