@@ -54,6 +54,8 @@ function nodelet(args, { where = place, status = [0] } = {}) {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 ** 2,
   });
+  // Ctrl-C reaches it as well.
+  if (asked || result.signal === 'SIGINT' || result.status === 130) throw new Stopped();
   if (!status.includes(result.status))
     throw new Failure(`"nodelet ${args.join(' ')}" failed: ${result.error?.message ?? result.stderr.trim()}`);
   return result.stdout;
@@ -287,6 +289,7 @@ async function end() {
 }
 
 async function untilInterrupted() {
+  if (asked) return;
   title('Ctrl-C ends the pod and removes everything.');
   await Promise.race([
     new Promise((resolve) => {
@@ -310,20 +313,24 @@ process.on('exit', () => {
   if (run !== undefined && run.exitCode === null && run.signalCode === null) run.kill('SIGINT');
 });
 
+/** What runs there belongs to another demo, or to one that was killed: its files are not ours to remove. */
+function refuseTwice() {
+  const { agent } = json(['version']);
+  if (agent === undefined) return;
+  const taken = place;
+  place = undefined;
+  throw new Failure(
+    `a demo runs already in ${taken}: end it (kill -INT ${agent.pid}), or run another beside it: npm start -- --name other`,
+  );
+}
+
 async function demo() {
   say(bold('nodelet demo: a pod of two containers, a web server and a client that asks it once'));
   say('Installs what is missing: compilers (as Debian packages), npm modules; then builds.');
   say('The pod and all that belongs to it are removed at the end; IP forwarding stays switched on.');
   setup({ test: false });
   choosePlace();
-  if (
-    existsSync(join(place, 'state/nodelet.sock')) &&
-    spawnSync(process.execPath, ['bin/nodelet.mjs', '--root', place, 'pods'], { cwd: checkout }).status === 0
-  ) {
-    const taken = place;
-    place = undefined;
-    throw new Failure(`a demo runs already (root ${taken}); end it, or: npm start -- --name other`);
-  }
+  refuseTwice();
   title("An image of this machine's own Node.js (no registry is needed)");
   const id = nodelet([
     'image',
@@ -344,7 +351,10 @@ for (const step of [demo, end]) {
   try {
     await step();
   } catch (error) {
-    if (error instanceof Stopped) continue;
+    if (error instanceof Stopped) {
+      code = 130;
+      continue;
+    }
     code = 1;
     console.error(`${red('nodelet:')} ${error instanceof Failure ? error.message : error.stack}`);
   }

@@ -85,7 +85,8 @@ class Interrupts {
   readonly #onError = (error: NodeJS.ErrnoException): void => {
     // Whatever is still to be written has nowhere to go: later errors are the same one again.
     if (error.code !== 'EPIPE') throw error;
-    if (this.#session?.interrupted !== true) this.#interrupt(EXIT.brokenPipe);
+    if (this.#session?.interrupted === true) this.#session.unread();
+    else this.#interrupt(EXIT.brokenPipe);
   };
   static readonly #signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 

@@ -4,9 +4,17 @@ import type { Screen, ScreenStream } from '../terminal/screen.ts';
 import { PALETTE, type Style } from '../terminal/style.ts';
 import { LineSplitter } from './lines.ts';
 
+/** A Writable, as far as it is used here. */
+export interface MuxStream extends ScreenStream {
+  /** False once its reader has gone. */
+  readonly writable: boolean;
+  on(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+  off(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+}
+
 export interface MuxStreams {
-  readonly stdout: ScreenStream & { once(event: 'drain', listener: () => void): unknown };
-  readonly stderr: ScreenStream & { once(event: 'drain', listener: () => void): unknown };
+  readonly stdout: MuxStream;
+  readonly stderr: MuxStream;
 }
 
 export class OutputMux {
@@ -51,8 +59,15 @@ export class OutputMux {
   async #pass(name: 'stdout' | 'stderr', data: Buffer): Promise<void> {
     const stream = this.#streams[name];
     if (this.#screen.through(stream, data)) return;
+    // One whose reader has gone never drains; that it has is told by the error that it emits.
+    if (!stream.writable) return;
     await new Promise<void>((resolve) => {
-      stream.once('drain', resolve);
+      const events = ['drain', 'close', 'error'] as const;
+      const done = (): void => {
+        for (const event of events) stream.off(event, done);
+        resolve();
+      };
+      for (const event of events) stream.on(event, done);
     });
   }
 

@@ -46,6 +46,8 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #started = Date.now();
   readonly #over = new AbortController();
+  /** Nobody reads what the containers write any more. */
+  readonly #unread = new AbortController();
   readonly #board = new PullBoard();
   readonly #shown = new Set<string>();
   #followed: readonly Followed[] = [];
@@ -64,7 +66,13 @@ export class Session {
   interrupt(code: number): void {
     this.#code ??= code;
     this.#stops += 1;
+    if (code === EXIT.brokenPipe) this.unread();
     if (this.#stops <= 2) this.#stopPods();
+  }
+
+  /** Whoever read what the containers write has gone. */
+  unread(): void {
+    this.#unread.abort();
   }
 
   get interrupted(): boolean {
@@ -161,13 +169,14 @@ export class Session {
 
   async #showOutput(one: Followed): Promise<void> {
     const { client, mux } = this.#options;
+    const end = AbortSignal.any([this.#over.signal, this.#unread.signal]);
     try {
-      for await (const chunk of client.output(one.namespace, one.name, this.#over.signal)) {
+      for await (const chunk of client.output(one.namespace, one.name, end)) {
         await mux.write(one.label(chunk.container), chunk);
       }
     } catch (error) {
       // A pod that is removed by somebody else takes its output with it.
-      if (!this.#over.signal.aborted && !hasCode(error, 'POD_NOT_FOUND', 'ECONNRESET')) throw error;
+      if (!end.aborted && !hasCode(error, 'POD_NOT_FOUND', 'ECONNRESET')) throw error;
     }
   }
 
