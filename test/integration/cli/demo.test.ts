@@ -142,6 +142,16 @@ describe('npm start', () => {
     expect(stdout).toContain(REMOVED);
   });
 
+  it('on a terminal: Ctrl-C before everything was shown ends with 130', async () => {
+    const line = demo('--name', newName()).join(' ');
+    const terminal = start(['script', '--quiet', '--return', '--flush', '--command', line, '/dev/null']);
+    await terminal.until(/Created +pod\/demo/);
+    terminal.child.stdin?.write('\u0003');
+    const { code, stdout } = await terminal.exit;
+    expect(code).toBe(130);
+    expect(stdout).toContain(REMOVED);
+  });
+
   it('where the disk is an overlay, and so is what is below /run: on a tmpfs', async () => {
     const name = newName();
     const script = `set -e
