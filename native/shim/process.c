@@ -314,7 +314,8 @@ void process_start(struct connection *from, uint32_t request, int plan_fd, const
     started(p);
     process_forget(p);
   } else {
-    watch(&p->status, EPOLLIN);
+    /* Only its end: what the child says before waits until then, and wakes nobody while it works. */
+    watch(&p->status, 0);
   }
 out:
   for (int i = 0; i < MAX_SLOTS; i++) close_fd(&slots[i]);
