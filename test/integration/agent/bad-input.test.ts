@@ -1,5 +1,7 @@
 /** What users get wrong, and machines: each said so that it can be mended, and nothing left behind. */
+
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -213,23 +215,40 @@ describe('an image that cannot be had', () => {
     expect(code).toBe(125);
   });
 
-  it('killed with SIGKILL while it pulls: the next run pulls it whole', async () => {
-    const image = runnable();
-    const stalled = new Promise<void>((resolve) => {
+  /** Resolves when a registry that has stopped in the middle of a large blob is waited for. */
+  const stall = async (): Promise<void> =>
+    await new Promise<void>((resolve) => {
       registry.rule = (request, response, self) => {
-        if (!request.path.includes('/blobs/') || self.data(request.path.slice(-71)).length < 10_000)
-          return false;
-        response.writeHead(200, { 'content-length': self.data(request.path.slice(-71)).length });
-        response.write(self.data(request.path.slice(-71)).subarray(0, 5000), () => resolve());
+        const data = self.data(request.path.slice(-71));
+        if (!request.path.includes('/blobs/') || data.length < 10_000) return false;
+        response.writeHead(200, { 'content-length': data.length });
+        response.write(data.subarray(0, 5000), () => resolve());
         return true;
       };
     });
+
+  it('killed with SIGKILL while it pulls: the next run pulls it whole', async () => {
+    const image = runnable();
+    const stalled = stall();
     const run = world.start(['run', ...world.settings, world.manifest(pod({ image }))]);
     await stalled;
     await run.kill();
     registry.rule = () => false;
     const { code, stdout } = await world.run(podOf('good', [{ ...shell('echo whole'), image }]));
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'whole\n' });
+  });
+
+  it.each(['Ctrl-C', 'the time limit'])('%s ends a run that waits for a registry', async (end) => {
+    const image = runnable({ Labels: { end } }, file(`for-${end}`, randomBytes(50_000)));
+    const stalled = stall();
+    const words = end === 'Ctrl-C' ? [] : ['--timeout', '1s'];
+    const run = world.start(['run', ...words, ...world.settings, world.manifest(pod({ image }))]);
+    await stalled;
+    if (end === 'Ctrl-C') run.signal('SIGINT');
+    expect(await run.exit).toMatchObject({ code: end === 'Ctrl-C' ? 130 : 124, stdout: '' });
+    // What has come of the blobs is kept for the next pull, until somebody wants the room.
+    expect(world.leftovers().filter((text) => !text.startsWith('file root/images/ingest/'))).toEqual([]);
+    expect((await world.cli(['image', 'prune'])).code).toBe(0);
   });
 });
 
