@@ -1,5 +1,5 @@
 /** `nodelet plan`: what it says, that it is what happens, and that it does nothing. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PlannedOperation, PlannedPod, TraceResponse } from '../../../src/agent/index.ts';
@@ -14,9 +14,18 @@ afterAll(async () => await world?.close());
 /** Every file below the world's directory, and everything that the world could have on this machine. */
 function everything(): string[] {
   const files = readdirSync(world.base, { recursive: true, encoding: 'utf8' });
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length;
-  return [...files.sort(), ...world.shared(), ...world.leftovers(), `${mounts} mounts`];
+  return [...files.sort(), ...world.shared(), ...world.leftovers()];
 }
+
+/** In a mount namespace that nobody else changes: exit 99 where the command left another list of mounts. */
+const SAME_MOUNTS = [
+  'unshare',
+  '--mount',
+  'sh',
+  '-c',
+  'before=$(cat /proc/self/mountinfo); "$@"; code=$?; [ "$before" = "$(cat /proc/self/mountinfo)" ] || exit 99; exit $code',
+  'sh',
+];
 
 async function plan(
   content: object | string,
@@ -25,7 +34,10 @@ async function plan(
 ): Promise<Outcome> {
   const file = world.manifest(content);
   const before = everything();
-  const outcome = await world.cli(['plan', ...world.settings, ...words, file], options);
+  const outcome = await world.cli(['plan', ...world.settings, ...words, file], {
+    before: SAME_MOUNTS,
+    ...options,
+  });
   expect(everything()).toEqual(before);
   return outcome;
 }
