@@ -115,7 +115,7 @@ function explain(container: Container, error: LaunchError): string {
   }
   const limit = container.record.config.linux?.resources?.memoryLimitInBytes ?? 0;
   if (error.errno === 12 && limit > 0)
-    return `its memory limit of ${limit} bytes is too small to start anything (operation "${error.operation}": ENOMEM); raise resources.limits.memory`;
+    return `its memory limit of ${limit} bytes may be too small to start anything (operation "${error.operation}": ENOMEM); raise resources.limits.memory`;
   if (error.signal === 9) {
     const because =
       limit > 0 ? `; its memory limit of ${limit} bytes may be too small to start anything` : '';
