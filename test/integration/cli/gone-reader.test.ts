@@ -12,6 +12,8 @@ async function started(script: string): Promise<Program> {
   const pod = podOf('p', [shell(script), shell('sleep 1000', { name: 'other' })]);
   const run = world.start(['run', ...world.settings, world.manifest(pod)]);
   await run.until(/^\[c\] +up$/m);
+  // An event that is still to be shown would be a write that finds the reader gone.
+  for (const name of ['c', 'other']) await run.until(new RegExp(`Started +pod/p\\[${name}\\]`), 'stderr');
   return run;
 }
 
