@@ -103,7 +103,10 @@ it('containers run on, log lines, exit codes, OOM kills and restart counts are t
     containerID: stays.status?.containerStatuses?.[0]?.containerID,
     state: { running: stays.status?.containerStatuses?.[0]?.state?.running },
   });
-  expect((await world.cli(['exec', 'stays', '--', 'echo', 'in'])).stdout).toBe('in\n');
+  expect(await world.cli(['exec', 'stays', '--', 'echo', 'in'])).toMatchObject({
+    stdout: 'in\n',
+    stderr: '',
+  });
 
   expect(terminated(await world.untilEnded('writer'))).toMatchObject({ exitCode: 11 });
   const lines = readFileSync(log, 'latin1').split('\n');
