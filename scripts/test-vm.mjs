@@ -11,9 +11,15 @@ import { counts, problems } from '../test/vm/verdict.mjs';
 import { root } from './setup.mjs';
 
 /** What runs inside: what depends on the kernel. */
-const DEFAULT = ['linux', 'netlink', 'nftables', 'cni', 'runtime', 'kubelet'].map(
-  (room) => `test/integration/${room}/`,
-);
+const DEFAULT = [
+  'linux/',
+  'netlink/',
+  'nftables/',
+  'cni/',
+  'runtime/',
+  'kubelet/',
+  'agent/inside.test.ts',
+].map((path) => `test/integration/${path}`);
 
 const CACHE = join(root, '.cache/vm');
 const RESULTS_SIZE = 64 << 20;
