@@ -327,6 +327,12 @@ export const operations = [
     fields: {},
     doc: 'there is nothing to execute: a child leaves, the shim is done',
   },
+  {
+    name: 'drop-descriptors',
+    side: 'child',
+    fields: {},
+    doc: 'closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into',
+  },
 ];
 
 /** Requests carry an id that the reply repeats; events carry 0. `fds` says what SCM_RIGHTS descriptors come along. */

@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "shim.h"
@@ -22,8 +23,14 @@ int log_open(int directory, const char *path) {
       .mode = 0640,
       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
   };
-  long fd = syscall(SYS_openat2, directory, path, &how, sizeof how);
-  return fd < 0 ? -errno : (int)fd;
+  int fd = (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+  if (fd < 0) return -errno;
+  /* Nor into what that pod may have put there in the place of a file: the device cgroup that keeps a container from a
+   * disk's node does not keep us. */
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) return fd;
+  close(fd);
+  return -EINVAL;
 }
 
 /* Decimal digits with leading zeros. */

@@ -143,6 +143,17 @@ int run_seccomp(struct runner *r, const struct op_seccomp *a) {
   return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, a->flags, &program) < 0 ? -errno : 0;
 }
 
+/* Everything that the shim has is inherited: the host's namespaces, the directories of logs and cgroups, from which ".."
+ * leads to the host's root. Closed for good, because the next child is in sight of the container from its birth, and
+ * whoever may trace it may walk through its descriptors. */
+int run_drop_descriptors(struct runner *r) {
+  if (!r->child || r->status < 3) return -EINVAL;
+  if (r->status > 3 && syscall(SYS_close_range, 3U, (unsigned)r->status - 1, 0U) < 0) return -errno;
+  if (syscall(SYS_close_range, (unsigned)r->status + 1, ~0U, 0U) < 0) return -errno;
+  for (int i = 0; i < MAX_SLOTS; i++) r->slots[i] = -1;
+  return 0;
+}
+
 /* Marked rather than closed: the status socket has to live until exec, and its end is the sign of success. */
 int run_close_descriptors(struct runner *r, const struct op_close_descriptors *a) {
   (void)r;

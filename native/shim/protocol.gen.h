@@ -85,7 +85,8 @@ enum operation {
   OP_EXECUTE = 52,
   OP_EXECUTE_PROGRAM = 53,
   OP_FINISH = 54,
-  OP_COUNT = 55,
+  OP_DROP_DESCRIPTORS = 55,
+  OP_COUNT = 56,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -485,6 +486,7 @@ int run_find_program(struct runner *r, const struct op_find_program *a);
 int run_execute(struct runner *r, const struct op_execute *a);
 int run_execute_program(struct runner *r, const struct op_execute_program *a);
 int run_finish(struct runner *r);
+int run_drop_descriptors(struct runner *r);
 
 static inline const char *operation_name(unsigned code) {
   switch (code) {
@@ -542,6 +544,7 @@ static inline const char *operation_name(unsigned code) {
     case 52: return "execute";
     case 53: return "execute-program";
     case 54: return "finish";
+    case 55: return "drop-descriptors";
     default: return "unknown";
   }
 }
@@ -803,6 +806,7 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_execute_program(r, &a);
     }
     case 54: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 55: return reader_done(in) ? run_drop_descriptors(r) : -EBADMSG;
     default: return -EBADMSG;
   }
 }

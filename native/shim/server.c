@@ -83,6 +83,8 @@ static void broadcast(const struct writer *w) {
 
 static void put_times(struct writer *w, const struct report *report, uint32_t count) {
   put_u64(w, report->begun);
+  /* An answer must reach the agent however long the plan was: without times rather than not at all. */
+  if ((size_t)count * 4 + PACKET_SIZE / 4 > (size_t)(w->end - w->at)) count = 0;
   put_u32(w, count);
   put(w, report->times, (size_t)count * 4);
 }
@@ -93,8 +95,10 @@ void send_started(struct connection *c, uint32_t request, const struct process *
   put_u32(&w, p->finished ? 0 : (uint32_t)p->pid);
   put_u64(&w, p->started_at);
   put_times(&w, report, p->operation_count);
-  put_u32(&w, report->warning_count * 2);
-  for (uint32_t i = 0; i < report->warning_count; i++) {
+  /* Clamped: the child writes the report, too. */
+  uint32_t warnings = report->warning_count < MAX_WARNINGS ? report->warning_count : MAX_WARNINGS;
+  put_u32(&w, warnings * 2);
+  for (uint32_t i = 0; i < warnings; i++) {
     put_u32(&w, report->warnings[i].operation);
     put_u32(&w, report->warnings[i].error);
   }

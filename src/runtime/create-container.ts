@@ -10,6 +10,7 @@ import { commandOf } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
 import { newId } from './ids.ts';
 import { makeVolumes, volumeDirectory } from './image-volumes.ts';
+import { hostId } from './launch/spec.ts';
 import { Container, type Sandbox } from './model.ts';
 import { checkSharedMounts } from './mount-sources.ts';
 import { type ContainerRecord, RECORD_VERSION } from './records.ts';
@@ -148,16 +149,8 @@ function mapOwner(sandbox: Sandbox, upper: string): void {
   if (typeof st === 'number') check(st, 'statx', upper);
   else
     check(
-      native().fchownat(AT_FDCWD, upper, mapId(uidMap, st.uid), mapId(gidMap, st.gid), AT_SYMLINK_NOFOLLOW),
+      native().fchownat(AT_FDCWD, upper, hostId(uidMap, st.uid), hostId(gidMap, st.gid), AT_SYMLINK_NOFOLLOW),
       'chown',
       upper,
     );
-}
-
-export function mapId(
-  map: readonly { readonly containerID: number; readonly hostID: number; readonly size: number }[],
-  id: number,
-): number {
-  const row = map.find((one) => id >= one.containerID && id < one.containerID + one.size);
-  return row === undefined ? 65_534 : row.hostID + id - row.containerID;
 }

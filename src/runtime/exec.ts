@@ -11,7 +11,7 @@ import { native } from '../linux/native.ts';
 import { check, errnoName } from '../linux/syscall-error.ts';
 import type { RuntimeContext } from './context.ts';
 import { compileExec } from './launch/compile-exec.ts';
-import type { OciProcess } from './launch/spec.ts';
+import { hostId, type OciProcess } from './launch/spec.ts';
 import type { Container } from './model.ts';
 import { LaunchError, type ShimClient } from './shim/client.ts';
 import { imageOf, specOf } from './spec-of.ts';
@@ -86,11 +86,15 @@ export async function openExec(
     id,
     cgroup: context.cgroups.currentOf(record.pid, sandbox.record.config.linux?.cgroupParent ?? '', record.id),
     kinds: differingKinds(record.pid),
+    hostUid: hostId(sandbox.record.uidMap, process.user.uid),
     seccomp: context.seccomp.of(
       record.config.linux?.securityContext ?? {},
       process.capabilities?.bounding ?? [],
     ),
   });
+  // Not reaped yet, so all that was found by its pid was of this process and not of one that has the number now.
+  if (!(await shim.signal(record.id, 0)))
+    throw new NodeletError('INVALID_STATE', 'the container has just ended');
   const exited = deferred<number>();
   const off = shim.exited.on((event) => {
     if (event.name === id) exited.resolve(event.code);

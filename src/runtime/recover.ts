@@ -47,10 +47,12 @@ export async function recover(context: RuntimeContext): Promise<Recovered> {
     } else {
       // Stopped, or a stop that a crash cut short: only a shim that still answers knows of processes.
       for (const container of sandbox.containers.values()) {
-        if (container.record.state !== 'running') continue;
+        const { state } = container.record;
+        // One that was created may have run: the agent before this one did not live to write that down.
+        if (state !== 'running' && state !== 'created') continue;
         const exit = store.readExit(sandbox.id, container.id);
         if (exit !== undefined) containerExited(context, container, exit);
-        else containerLost(context, container, 'its sandbox was stopped');
+        else if (state === 'running') containerLost(context, container, 'its sandbox was stopped');
       }
     }
   }

@@ -133,10 +133,11 @@ export async function runSandbox(
   try {
     // The record stands before anything that it names, so that a crash leaves no owner unknown.
     undo.push('record', () => store.removeSandbox(id));
+    // A spare is there already, and must not be lost where there is no room for the record.
+    if (spare !== undefined) useSpare(context, sandbox, spare, undo);
     store.saveSandbox(record);
     failpoint('sandbox:after-record');
-    if (spare !== undefined) useSpare(context, sandbox, spare, undo);
-    else {
+    if (spare === undefined) {
       await spans.measure('start shim', 'agent', async () => {
         using group = context.cgroups.openShimGroup(id);
         undo.push('shim cgroup', () => context.cgroups.removeShimGroup(id));

@@ -133,8 +133,11 @@ async function startFailed(context: RuntimeContext, container: Container, error:
   record.startedAt = record.finishedAt;
   record.message = startError(container, error).message;
   container.ended.resolve();
+  const parent = container.sandbox.record.config.linux?.cgroupParent ?? '';
+  // Where the answer was lost, and not the start, it runs: nobody would look for it in a container that has ended.
   await context.cgroups
-    .remove(container.sandbox.record.config.linux?.cgroupParent ?? '', record.id)
+    .kill(parent, record.id)
+    .then(() => context.cgroups.remove(parent, record.id))
     .catch((cause: unknown) => {
       context.log.warn(
         { container: record.id, error: String(cause) },

@@ -18,7 +18,7 @@ import { type ContainerContext, LOG_LINE_LIMIT } from './context.ts';
 import type { LaunchPlan } from './encode.ts';
 import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
 import { passedSlot, Slots } from './slots.ts';
-import { type OciNamespaceType, type OciSpec, POD_NAMESPACE } from './spec.ts';
+import { hostId, type OciNamespaceType, type OciSpec, POD_NAMESPACE } from './spec.ts';
 
 const KINDS: Readonly<Record<OciNamespaceType, number>> = {
   pid: CLONE.NEWPID,
@@ -114,6 +114,10 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     ...binds.operations,
     ...devices.operations,
     ...masks.operations,
+    // Inside the user namespace nobody may give the pipes away.
+    ...(userNamespace && spec.process.terminal !== true
+      ? streamOperations(spec, root, io, hostId(spec.linux.uidMappings ?? [], spec.process.user.uid))
+      : []),
   ];
   const join = namespaces.joined
     .filter((one) => one.type !== 'user' && one.type !== 'pid')
@@ -152,7 +156,9 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         ]
       : []),
     { op: 'session' },
-    ...streamOperations(spec, root, io),
+    ...(userNamespace && spec.process.terminal !== true
+      ? []
+      : streamOperations(spec, root, io, spec.process.user.uid)),
     ...late.map((write): Operation => ({ op: 'write-slot', file: write.slot, data: write.value, flags: 0 })),
     ...identityOperations(spec.process, context.seccomp),
   ];
@@ -393,10 +399,11 @@ function streamOperations(
   spec: OciSpec,
   root: number,
   io: { in: number; out: number; err: number },
+  owner: number,
 ): Operation[] {
   const { process } = spec;
   if (process.terminal !== true) {
-    return [{ op: 'standard-streams', stdin: io.in, stdout: io.out, stderr: io.err, uid: process.user.uid }];
+    return [{ op: 'standard-streams', stdin: io.in, stdout: io.out, stderr: io.err, uid: owner }];
   }
   return [terminalOperation(process.consoleSize, process.user.uid, root, true)];
 }

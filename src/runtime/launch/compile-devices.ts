@@ -40,6 +40,8 @@ export function deviceOperations(
   root: number,
 ): Operation[] {
   const operations: Operation[] = [];
+  // A /dev that is bound from the host is the host's: no node is made in it, none has to be (as runc).
+  if (spec.mounts.some((mount) => mount.destination === '/dev' && mount.type === 'bind')) return operations;
   for (const device of spec.linux.devices ?? []) {
     const path = insideRoot(device.path);
     const tree = trees.get(device);

@@ -15,6 +15,8 @@ export interface ExecContext {
   /** CLONE_NEW* of the namespaces in which the container differs from the shim. */
   readonly kinds: number;
   readonly seccomp: SeccompProgram | undefined;
+  /** The process' user as the host sees it: the owner of its streams. */
+  readonly hostUid: number;
 }
 
 /** Descriptors that travel with the plan: the container's pidfd, then stdin, stdout and stderr unless it has a terminal. */
@@ -29,25 +31,34 @@ export function compileExec(process: OciProcess, context: ExecContext): LaunchPl
   const operations: Operation[] = [
     { op: 'open', path: context.cgroup.directory, open: O.PATH | O.DIRECTORY, out: cgroup },
   ];
-  if ((context.kinds & CLONE.NEWPID) !== 0) operations.push({ op: 'children-namespace', namespace: pidfd });
   operations.push(
     { op: 'clone', flags: 0, cgroup, uidMap: '', gidMap: '' },
     ...context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 })),
     ...limitOperations(process),
-    { op: 'join-process', pidfd, kinds: context.kinds & ~CLONE.NEWPID },
-    { op: 'session' },
   );
-  if (terminal) {
-    operations.push({ op: 'open', path: '/', open: O.PATH | O.DIRECTORY, out: root });
-    operations.push(terminalOperation(process.consoleSize, process.user.uid, root, false));
-  } else {
+  if (!terminal) {
+    // As the host's root: inside a user namespace nobody may give the pipes away.
     operations.push({
       op: 'standard-streams',
       stdin: passedSlot(EXEC_FDS.stdin),
       stdout: passedSlot(EXEC_FDS.stdout),
       stderr: passedSlot(EXEC_FDS.stderr),
-      uid: process.user.uid,
+      uid: context.hostUid,
     });
+  }
+  operations.push({ op: 'join-process', pidfd, kinds: context.kinds });
+  if ((context.kinds & CLONE.NEWPID) !== 0) {
+    // In sight of the container from its birth, and with CAP_SYS_PTRACE in there to be walked through by /proc/PID/root and
+    // /proc/PID/fd (CVE-2016-9962): it is born when nothing of the host is left to be found.
+    operations.push(
+      { op: 'drop-descriptors' },
+      { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+    );
+  }
+  operations.push({ op: 'session' });
+  if (terminal) {
+    operations.push({ op: 'open', path: '/', open: O.PATH | O.DIRECTORY, out: root });
+    operations.push(terminalOperation(process.consoleSize, process.user.uid, root, false));
   }
   operations.push(...identityOperations(process, context.seccomp));
   return { kind: 'exec', name: context.id, operations };

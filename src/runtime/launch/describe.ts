@@ -213,6 +213,8 @@ function describe(operation: Operation, names: Names): string {
       return 'no_new_privs';
     case 'seccomp':
       return `seccomp filter of ${operation.filter.length / 8} instructions`;
+    case 'drop-descriptors':
+      return 'close what is the host’s for good';
     case 'close-descriptors':
       return `close every descriptor from ${operation.from} at exec`;
     case 'find-program':

@@ -119,6 +119,8 @@ export type Operation =
   | { readonly op: 'execute-program'; readonly program: number; readonly argv: readonly string[]; readonly env: readonly string[] }
   /** there is nothing to execute: a child leaves, the shim is done */
   | { readonly op: 'finish' }
+  /** closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into */
+  | { readonly op: 'drop-descriptors' }
 ;
 
 export type OperationName = Operation['op'];
@@ -185,6 +187,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'execute': { code: 52, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
   'execute-program': { code: 53, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
   'finish': { code: 54, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
+  'drop-descriptors': { code: 55, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into", fields: [] },
 };
 
 export type Message =

@@ -47,6 +47,13 @@ export interface OciIdMap {
   readonly size: number;
 }
 
+/** What the host sees of a pod's user or group id; without a map the id itself, outside it nobody. */
+export function hostId(map: readonly OciIdMap[], id: number): number {
+  if (map.length === 0) return id;
+  const row = map.find((one) => id >= one.containerID && id < one.containerID + one.size);
+  return row === undefined ? 65_534 : row.hostID + id - row.containerID;
+}
+
 export interface OciMount {
   readonly destination: string;
   /** `bind` (or an option bind/rbind), or a file system type. */
