@@ -86,12 +86,6 @@ export const operations = [
     doc: 'clone3; the list goes on in the child, the parent writes the id maps first',
   },
   {
-    name: 'children-namespace',
-    side: 'shim',
-    fields: { namespace: 'slot' },
-    doc: 'setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards',
-  },
-  {
     name: 'join-namespace',
     side: 'any',
     fields: { namespace: 'slot', kind: 'u32' },
@@ -175,7 +169,7 @@ export const operations = [
     name: 'overlay',
     side: 'child',
     fields: { lower: 'strs', upper: 'str', work: 'str', options: 'strs', staging: 'str', out: 'out' },
-    doc: "an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot",
+    doc: "an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot",
   },
   {
     name: 'open-tree',
@@ -330,8 +324,8 @@ export const operations = [
   {
     name: 'drop-descriptors',
     side: 'child',
-    fields: {},
-    doc: 'closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into',
+    fields: { keep: 'u32s' },
+    doc: 'closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into',
   },
 ];
 

@@ -16,9 +16,6 @@
 
 #include "shim.h"
 
-#ifndef TIOCGPTPEER
-#define TIOCGPTPEER _IO('T', 0x41)
-#endif
 #ifndef DEVPTS_SUPER_MAGIC
 #define DEVPTS_SUPER_MAGIC 0x1cd1
 #endif
@@ -146,11 +143,29 @@ int run_seccomp(struct runner *r, const struct op_seccomp *a) {
 /* Everything that the shim has is inherited: the host's namespaces, the directories of logs and cgroups, from which ".."
  * leads to the host's root. Closed for good, because the next child is in sight of the container from its birth, and
  * whoever may trace it may walk through its descriptors. */
-int run_drop_descriptors(struct runner *r) {
+int run_drop_descriptors(struct runner *r, const struct op_drop_descriptors *a) {
+  int kept[MAX_SLOTS];
   if (!r->child || r->status < 3) return -EINVAL;
-  if (r->status > 3 && syscall(SYS_close_range, 3U, (unsigned)r->status - 1, 0U) < 0) return -errno;
-  if (syscall(SYS_close_range, (unsigned)r->status + 1, ~0U, 0U) < 0) return -errno;
-  for (int i = 0; i < MAX_SLOTS; i++) r->slots[i] = -1;
+  for (int i = 0; i < MAX_SLOTS; i++) kept[i] = -1;
+  for (uint32_t i = 0; i < a->keep.count; i++) {
+    uint32_t slot = u32_at(&a->keep, i);
+    if (slot < FIRST_PLAN_SLOT || slot >= MAX_SLOTS) return -EBADF;
+    kept[slot] = r->slots[slot];
+  }
+  /* From one that stays to the next: what lies between goes. */
+  for (unsigned from = 3;;) {
+    int next = r->status >= (int)from ? r->status : -1;
+    for (int i = FIRST_PLAN_SLOT; i < MAX_SLOTS; i++) {
+      if (kept[i] >= (int)from && (next < 0 || kept[i] < next)) next = kept[i];
+    }
+    if (next < 0) {
+      if (syscall(SYS_close_range, from, ~0U, 0U) < 0) return -errno;
+      break;
+    }
+    if (next > (int)from && syscall(SYS_close_range, from, (unsigned)next - 1, 0U) < 0) return -errno;
+    from = (unsigned)next + 1;
+  }
+  memcpy(r->slots, kept, sizeof kept);
   return 0;
 }
 

@@ -116,10 +116,13 @@ static int overlay_by_context(struct runner *r, const struct op_overlay *a) {
     int error = set_layer(r, context, "lowerdir+", path);
     if (error != 0) return context_error(r, context, -error, path);
   }
-  int error = set_layer(r, context, "upperdir", a->upper);
-  if (error != 0) return context_error(r, context, -error, a->upper);
-  error = set_layer(r, context, "workdir", a->work);
-  if (error != 0) return context_error(r, context, -error, a->work);
+  int error = 0;
+  if (a->upper[0] != 0) {
+    error = set_layer(r, context, "upperdir", a->upper);
+    if (error != 0) return context_error(r, context, -error, a->upper);
+    error = set_layer(r, context, "workdir", a->work);
+    if (error != 0) return context_error(r, context, -error, a->work);
+  }
   cursor = a->options.data;
   for (uint32_t i = 0; i < a->options.count; i++) {
     const char *option = next_str(&cursor);
@@ -165,8 +168,10 @@ static int overlay_by_mount(struct runner *r, const struct op_overlay *a) {
     if (error != 0) return fail_with(r, -error, "%s", path);
     fits = append(page, sizeof page, &at, i == 0 ? "" : ":", name.text);
   }
-  fits = fits && append_path(page, sizeof page, &at, ",upperdir=", a->upper) &&
-         append_path(page, sizeof page, &at, ",workdir=", a->work);
+  if (a->upper[0] != 0) {
+    fits = fits && append_path(page, sizeof page, &at, ",upperdir=", a->upper) &&
+           append_path(page, sizeof page, &at, ",workdir=", a->work);
+  }
   cursor = a->options.data;
   for (uint32_t i = 0; fits && i < a->options.count; i++) fits = append(page, sizeof page, &at, ",", next_str(&cursor));
   if (!fits) {

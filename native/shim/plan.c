@@ -271,14 +271,6 @@ int run_join_namespace(struct runner *r, const struct op_join_namespace *a) {
   return setns(fd, (int)a->kind) < 0 ? -errno : 0;
 }
 
-/* The way into another PID namespace without a process in between: it counts for children only. */
-int run_children_namespace(struct runner *r, const struct op_children_namespace *a) {
-  int fd = slot_fd(r, a->namespace);
-  if (fd < 0 || r->child) return -EBADF;
-  r->moved |= CLONE_NEWPID;
-  return setns(fd, CLONE_NEWPID) < 0 ? -errno : 0;
-}
-
 int run_hold(struct runner *r, const struct op_hold *a) {
   int fd = slot_fd(r, a->source);
   if (fd < 0) return -EBADF;

@@ -38,7 +38,7 @@ static struct process *process_new(const char *name, uint32_t kind) {
   p->kind = kind;
   p->state = STARTING;
   p->status.fd = p->out.source.fd = p->err.source.fd = -1;
-  p->log = p->log_directory = p->exit_file = p->stdin_write = p->terminal = p->linger = -1;
+  p->log = p->log_directory = p->exit_file = p->stdin_write = p->terminal = p->terminal_peer = p->linger = -1;
   p->line_limit = 16384;
   p->next = processes;
   processes = p;
@@ -73,6 +73,7 @@ void process_forget(struct process *p) {
   close_fd(&p->exit_file);
   close_fd(&p->stdin_write);
   close_fd(&p->linger);
+  close_fd(&p->terminal_peer);
   free(p->log_path);
   free(p->oom_file);
   free(p->oom_key);
@@ -132,6 +133,8 @@ static void process_exited(struct process *p, int status) {
     if (fd >= 0) (void)!write(fd, "1", 1);
   }
   p->oom_kills = counter(p->oom_file, p->oom_key);
+  close_fd(&p->terminal_peer);
+  p->terminal_peer = -1;
   /* What it wrote before it ended lies in the pipes, so it is in the log before the exit is known. */
   stream_drain(&p->out);
   stream_drain(&p->err);
@@ -193,7 +196,14 @@ static void take_terminal(struct process *p, int fd) {
     return;
   }
   p->terminal = fd;
+  /* Without anybody at its other end a master gives EIO, and what comes after that would be lost. */
+  p->terminal_peer = ioctl(fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   stream_open(&p->out, p, "stdout", fd);
+}
+
+static bool is_our_child(pid_t pid) {
+  siginfo_t info;
+  return pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 /* One message of the child; false at the end of the socket: exec, exit, or death. */
@@ -227,11 +237,14 @@ static bool read_status(struct process *p) {
       p->pid = sender;
       break;
     case STATUS_HANDOVER:
-      p->pid = (pid_t)body.value;
+      /* Ours, or it is not what the plan has cloned: nobody else is ever signalled. */
+      if (is_our_child((pid_t)body.value)) p->pid = (pid_t)body.value;
       break;
     case STATUS_HOLD:
-      if (fd >= 0) process_hold(p, body.value, fd);
-      fd = -1;
+      if (fd >= 0 && p->kind == PLAN_SANDBOX) {
+        process_hold(p, body.value, fd);
+        fd = -1;
+      }
       break;
     case STATUS_TERMINAL:
       if (fd >= 0) take_terminal(p, fd);

@@ -39,54 +39,53 @@ enum operation {
   OP_STREAMS = 6,
   OP_EXIT_RECORD = 7,
   OP_CLONE = 8,
-  OP_CHILDREN_NAMESPACE = 9,
-  OP_JOIN_NAMESPACE = 10,
-  OP_JOIN_PROCESS = 11,
-  OP_UNSHARE = 12,
-  OP_HOLD = 13,
-  OP_LINGER = 14,
-  OP_SESSION_KEYRING = 15,
-  OP_DEATH_SIGNAL = 16,
-  OP_SESSION = 17,
-  OP_RLIMIT = 18,
-  OP_OOM_SCORE = 19,
-  OP_HOSTNAME = 20,
-  OP_DOMAINNAME = 21,
-  OP_SYSCTL = 22,
-  OP_LOOPBACK_UP = 23,
-  OP_PROPAGATION = 24,
-  OP_MOUNT = 25,
-  OP_OVERLAY = 26,
-  OP_OPEN_TREE = 27,
-  OP_OPEN_BENEATH = 28,
-  OP_ID_MAP = 29,
-  OP_MOUNT_ATTRIBUTES = 30,
-  OP_ENTER_DIRECTORY = 31,
-  OP_ATTACH = 32,
-  OP_ATTACH_IN = 33,
-  OP_DIRECTORY_IN = 34,
-  OP_DEVICE_IN = 35,
-  OP_LINK_IN = 36,
-  OP_MASK = 37,
-  OP_READ_ONLY = 38,
-  OP_PIVOT = 39,
-  OP_ENTER_ROOT = 40,
-  OP_STANDARD_STREAMS = 41,
-  OP_TERMINAL = 42,
-  OP_UMASK = 43,
-  OP_WORKING_DIRECTORY = 44,
-  OP_BOUNDING_SET = 45,
-  OP_IDENTITY = 46,
-  OP_CAPABILITIES = 47,
-  OP_NO_NEW_PRIVILEGES = 48,
-  OP_SECCOMP = 49,
-  OP_CLOSE_DESCRIPTORS = 50,
-  OP_FIND_PROGRAM = 51,
-  OP_EXECUTE = 52,
-  OP_EXECUTE_PROGRAM = 53,
-  OP_FINISH = 54,
-  OP_DROP_DESCRIPTORS = 55,
-  OP_COUNT = 56,
+  OP_JOIN_NAMESPACE = 9,
+  OP_JOIN_PROCESS = 10,
+  OP_UNSHARE = 11,
+  OP_HOLD = 12,
+  OP_LINGER = 13,
+  OP_SESSION_KEYRING = 14,
+  OP_DEATH_SIGNAL = 15,
+  OP_SESSION = 16,
+  OP_RLIMIT = 17,
+  OP_OOM_SCORE = 18,
+  OP_HOSTNAME = 19,
+  OP_DOMAINNAME = 20,
+  OP_SYSCTL = 21,
+  OP_LOOPBACK_UP = 22,
+  OP_PROPAGATION = 23,
+  OP_MOUNT = 24,
+  OP_OVERLAY = 25,
+  OP_OPEN_TREE = 26,
+  OP_OPEN_BENEATH = 27,
+  OP_ID_MAP = 28,
+  OP_MOUNT_ATTRIBUTES = 29,
+  OP_ENTER_DIRECTORY = 30,
+  OP_ATTACH = 31,
+  OP_ATTACH_IN = 32,
+  OP_DIRECTORY_IN = 33,
+  OP_DEVICE_IN = 34,
+  OP_LINK_IN = 35,
+  OP_MASK = 36,
+  OP_READ_ONLY = 37,
+  OP_PIVOT = 38,
+  OP_ENTER_ROOT = 39,
+  OP_STANDARD_STREAMS = 40,
+  OP_TERMINAL = 41,
+  OP_UMASK = 42,
+  OP_WORKING_DIRECTORY = 43,
+  OP_BOUNDING_SET = 44,
+  OP_IDENTITY = 45,
+  OP_CAPABILITIES = 46,
+  OP_NO_NEW_PRIVILEGES = 47,
+  OP_SECCOMP = 48,
+  OP_CLOSE_DESCRIPTORS = 49,
+  OP_FIND_PROGRAM = 50,
+  OP_EXECUTE = 51,
+  OP_EXECUTE_PROGRAM = 52,
+  OP_FINISH = 53,
+  OP_DROP_DESCRIPTORS = 54,
+  OP_COUNT = 55,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -148,11 +147,6 @@ struct op_clone {
   int32_t cgroup;
   const char *uid_map;
   const char *gid_map;
-};
-
-/* setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards */
-struct op_children_namespace {
-  int32_t namespace;
 };
 
 /* setns; the shim goes back to its own */
@@ -239,7 +233,7 @@ struct op_mount {
   int32_t out;
 };
 
-/* an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot */
+/* an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot */
 struct op_overlay {
   struct str_list lower;
   const char *upper;
@@ -431,6 +425,11 @@ struct op_execute_program {
   struct str_list env;
 };
 
+/* closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into */
+struct op_drop_descriptors {
+  struct u32_list keep;
+};
+
 struct runner;
 int run_make_directory(struct runner *r, const struct op_make_directory *a);
 int run_write_file(struct runner *r, const struct op_write_file *a);
@@ -440,7 +439,6 @@ int run_attach_device_program(struct runner *r, const struct op_attach_device_pr
 int run_streams(struct runner *r, const struct op_streams *a);
 int run_exit_record(struct runner *r, const struct op_exit_record *a);
 int run_clone(struct runner *r, const struct op_clone *a);
-int run_children_namespace(struct runner *r, const struct op_children_namespace *a);
 int run_join_namespace(struct runner *r, const struct op_join_namespace *a);
 int run_join_process(struct runner *r, const struct op_join_process *a);
 int run_unshare(struct runner *r, const struct op_unshare *a);
@@ -486,7 +484,7 @@ int run_find_program(struct runner *r, const struct op_find_program *a);
 int run_execute(struct runner *r, const struct op_execute *a);
 int run_execute_program(struct runner *r, const struct op_execute_program *a);
 int run_finish(struct runner *r);
-int run_drop_descriptors(struct runner *r);
+int run_drop_descriptors(struct runner *r, const struct op_drop_descriptors *a);
 
 static inline const char *operation_name(unsigned code) {
   switch (code) {
@@ -498,53 +496,52 @@ static inline const char *operation_name(unsigned code) {
     case 6: return "streams";
     case 7: return "exit-record";
     case 8: return "clone";
-    case 9: return "children-namespace";
-    case 10: return "join-namespace";
-    case 11: return "join-process";
-    case 12: return "unshare";
-    case 13: return "hold";
-    case 14: return "linger";
-    case 15: return "session-keyring";
-    case 16: return "death-signal";
-    case 17: return "session";
-    case 18: return "rlimit";
-    case 19: return "oom-score";
-    case 20: return "hostname";
-    case 21: return "domainname";
-    case 22: return "sysctl";
-    case 23: return "loopback-up";
-    case 24: return "propagation";
-    case 25: return "mount";
-    case 26: return "overlay";
-    case 27: return "open-tree";
-    case 28: return "open-beneath";
-    case 29: return "id-map";
-    case 30: return "mount-attributes";
-    case 31: return "enter-directory";
-    case 32: return "attach";
-    case 33: return "attach-in";
-    case 34: return "directory-in";
-    case 35: return "device-in";
-    case 36: return "link-in";
-    case 37: return "mask";
-    case 38: return "read-only";
-    case 39: return "pivot";
-    case 40: return "enter-root";
-    case 41: return "standard-streams";
-    case 42: return "terminal";
-    case 43: return "umask";
-    case 44: return "working-directory";
-    case 45: return "bounding-set";
-    case 46: return "identity";
-    case 47: return "capabilities";
-    case 48: return "no-new-privileges";
-    case 49: return "seccomp";
-    case 50: return "close-descriptors";
-    case 51: return "find-program";
-    case 52: return "execute";
-    case 53: return "execute-program";
-    case 54: return "finish";
-    case 55: return "drop-descriptors";
+    case 9: return "join-namespace";
+    case 10: return "join-process";
+    case 11: return "unshare";
+    case 12: return "hold";
+    case 13: return "linger";
+    case 14: return "session-keyring";
+    case 15: return "death-signal";
+    case 16: return "session";
+    case 17: return "rlimit";
+    case 18: return "oom-score";
+    case 19: return "hostname";
+    case 20: return "domainname";
+    case 21: return "sysctl";
+    case 22: return "loopback-up";
+    case 23: return "propagation";
+    case 24: return "mount";
+    case 25: return "overlay";
+    case 26: return "open-tree";
+    case 27: return "open-beneath";
+    case 28: return "id-map";
+    case 29: return "mount-attributes";
+    case 30: return "enter-directory";
+    case 31: return "attach";
+    case 32: return "attach-in";
+    case 33: return "directory-in";
+    case 34: return "device-in";
+    case 35: return "link-in";
+    case 36: return "mask";
+    case 37: return "read-only";
+    case 38: return "pivot";
+    case 39: return "enter-root";
+    case 40: return "standard-streams";
+    case 41: return "terminal";
+    case 42: return "umask";
+    case 43: return "working-directory";
+    case 44: return "bounding-set";
+    case 45: return "identity";
+    case 46: return "capabilities";
+    case 47: return "no-new-privileges";
+    case 48: return "seccomp";
+    case 49: return "close-descriptors";
+    case 50: return "find-program";
+    case 51: return "execute";
+    case 52: return "execute-program";
+    case 53: return "finish";
+    case 54: return "drop-descriptors";
     default: return "unknown";
   }
 }
@@ -593,220 +590,219 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       return run_clone(r, &a);
     }
     case 9: {
-      struct op_children_namespace a;
-      if (!(read_i32(in, &a.namespace) && reader_done(in))) return -EBADMSG;
-      return run_children_namespace(r, &a);
-    }
-    case 10: {
       struct op_join_namespace a;
       if (!(read_i32(in, &a.namespace) && read_u32(in, &a.kind) && reader_done(in))) return -EBADMSG;
       return run_join_namespace(r, &a);
     }
-    case 11: {
+    case 10: {
       struct op_join_process a;
       if (!(read_i32(in, &a.pidfd) && read_u32(in, &a.kinds) && reader_done(in))) return -EBADMSG;
       return run_join_process(r, &a);
     }
-    case 12: {
+    case 11: {
       struct op_unshare a;
       if (!(read_u32(in, &a.kinds) && reader_done(in))) return -EBADMSG;
       return run_unshare(r, &a);
     }
-    case 13: {
+    case 12: {
       struct op_hold a;
       if (!(read_i32(in, &a.source) && read_u32(in, &a.pod) && reader_done(in))) return -EBADMSG;
       return run_hold(r, &a);
     }
-    case 14: {
+    case 13: {
       struct op_linger a;
       if (!(read_i32(in, &a.namespaces) && read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_linger(r, &a);
     }
-    case 15: {
+    case 14: {
       struct op_session_keyring a;
       if (!(read_str(in, &a.name) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_session_keyring(r, &a);
     }
-    case 16: {
+    case 15: {
       struct op_death_signal a;
       if (!(read_u32(in, &a.signal_number) && reader_done(in))) return -EBADMSG;
       return run_death_signal(r, &a);
     }
-    case 17: return reader_done(in) ? run_session(r) : -EBADMSG;
-    case 18: {
+    case 16: return reader_done(in) ? run_session(r) : -EBADMSG;
+    case 17: {
       struct op_rlimit a;
       if (!(read_u32(in, &a.resource) && read_u64(in, &a.soft) && read_u64(in, &a.hard) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_rlimit(r, &a);
     }
-    case 19: {
+    case 18: {
       struct op_oom_score a;
       if (!(read_i32(in, &a.value) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_oom_score(r, &a);
     }
-    case 20: {
+    case 19: {
       struct op_hostname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_hostname(r, &a);
     }
-    case 21: {
+    case 20: {
       struct op_domainname a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_domainname(r, &a);
     }
-    case 22: {
+    case 21: {
       struct op_sysctl a;
       if (!(read_str(in, &a.key) && read_str(in, &a.value) && reader_done(in))) return -EBADMSG;
       return run_sysctl(r, &a);
     }
-    case 23: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
-    case 24: {
+    case 22: return reader_done(in) ? run_loopback_up(r) : -EBADMSG;
+    case 23: {
       struct op_propagation a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_propagation(r, &a);
     }
-    case 25: {
+    case 24: {
       struct op_mount a;
       if (!(read_str(in, &a.type) && read_strs(in, &a.options) && read_u32(in, &a.attributes) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_mount(r, &a);
     }
-    case 26: {
+    case 25: {
       struct op_overlay a;
       if (!(read_strs(in, &a.lower) && read_str(in, &a.upper) && read_str(in, &a.work) && read_strs(in, &a.options) && read_str(in, &a.staging) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_overlay(r, &a);
     }
-    case 27: {
+    case 26: {
       struct op_open_tree a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.flags) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_tree(r, &a);
     }
-    case 28: {
+    case 27: {
       struct op_open_beneath a;
       if (!(read_i32(in, &a.base) && read_str(in, &a.path) && read_u32(in, &a.open) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
       return run_open_beneath(r, &a);
     }
-    case 29: {
+    case 28: {
       struct op_id_map a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.namespace) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_id_map(r, &a);
     }
-    case 30: {
+    case 29: {
       struct op_mount_attributes a;
       if (!(read_i32(in, &a.tree) && read_u64(in, &a.set) && read_u64(in, &a.clear) && read_u64(in, &a.propagation) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_mount_attributes(r, &a);
     }
-    case 31: {
+    case 30: {
       struct op_enter_directory a;
       if (!(read_i32(in, &a.directory) && reader_done(in))) return -EBADMSG;
       return run_enter_directory(r, &a);
     }
-    case 32: {
+    case 31: {
       struct op_attach a;
       if (!(read_i32(in, &a.tree) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_attach(r, &a);
     }
-    case 33: {
+    case 32: {
       struct op_attach_in a;
       if (!(read_i32(in, &a.tree) && read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_attach_in(r, &a);
     }
-    case 34: {
+    case 33: {
       struct op_directory_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_directory_in(r, &a);
     }
-    case 35: {
+    case 34: {
       struct op_device_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_u32(in, &a.mode) && read_u32(in, &a.major) && read_u32(in, &a.minor) && read_u32(in, &a.uid) && read_u32(in, &a.gid) && reader_done(in))) return -EBADMSG;
       return run_device_in(r, &a);
     }
-    case 36: {
+    case 35: {
       struct op_link_in a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.target) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_link_in(r, &a);
     }
-    case 37: {
+    case 36: {
       struct op_mask a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && read_i32(in, &a.empty) && read_i32(in, &a.null_slot) && reader_done(in))) return -EBADMSG;
       return run_mask(r, &a);
     }
-    case 38: {
+    case 37: {
       struct op_read_only a;
       if (!(read_i32(in, &a.root) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_read_only(r, &a);
     }
-    case 39: {
+    case 38: {
       struct op_pivot a;
       if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
       return run_pivot(r, &a);
     }
-    case 40: {
+    case 39: {
       struct op_enter_root a;
       if (!(read_i32(in, &a.root) && reader_done(in))) return -EBADMSG;
       return run_enter_root(r, &a);
     }
-    case 41: {
+    case 40: {
       struct op_standard_streams a;
       if (!(read_i32(in, &a.stdin_) && read_i32(in, &a.stdout_) && read_i32(in, &a.stderr_) && read_i32(in, &a.uid) && reader_done(in))) return -EBADMSG;
       return run_standard_streams(r, &a);
     }
-    case 42: {
+    case 41: {
       struct op_terminal a;
       if (!(read_u32(in, &a.rows) && read_u32(in, &a.columns) && read_u32(in, &a.uid) && read_i32(in, &a.gid) && read_i32(in, &a.root) && read_u32(in, &a.console) && reader_done(in))) return -EBADMSG;
       return run_terminal(r, &a);
     }
-    case 43: {
+    case 42: {
       struct op_umask a;
       if (!(read_u32(in, &a.mask) && reader_done(in))) return -EBADMSG;
       return run_umask(r, &a);
     }
-    case 44: {
+    case 43: {
       struct op_working_directory a;
       if (!(read_str(in, &a.path) && read_u32(in, &a.flags) && reader_done(in))) return -EBADMSG;
       return run_working_directory(r, &a);
     }
-    case 45: {
+    case 44: {
       struct op_bounding_set a;
       if (!(read_u64(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_bounding_set(r, &a);
     }
-    case 46: {
+    case 45: {
       struct op_identity a;
       if (!(read_u32(in, &a.uid) && read_u32(in, &a.gid) && read_u32s(in, &a.groups) && read_u32(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_identity(r, &a);
     }
-    case 47: {
+    case 46: {
       struct op_capabilities a;
       if (!(read_u64(in, &a.effective) && read_u64(in, &a.permitted) && read_u64(in, &a.inheritable) && read_u64(in, &a.ambient) && reader_done(in))) return -EBADMSG;
       return run_capabilities(r, &a);
     }
-    case 48: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
-    case 49: {
+    case 47: return reader_done(in) ? run_no_new_privileges(r) : -EBADMSG;
+    case 48: {
       struct op_seccomp a;
       if (!(read_u32(in, &a.flags) && read_bytes(in, &a.filter) && reader_done(in))) return -EBADMSG;
       return run_seccomp(r, &a);
     }
-    case 50: {
+    case 49: {
       struct op_close_descriptors a;
       if (!(read_u32(in, &a.from) && reader_done(in))) return -EBADMSG;
       return run_close_descriptors(r, &a);
     }
-    case 51: {
+    case 50: {
       struct op_find_program a;
       if (!(read_str(in, &a.file) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
       return run_find_program(r, &a);
     }
-    case 52: {
+    case 51: {
       struct op_execute a;
       if (!(read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute(r, &a);
     }
-    case 53: {
+    case 52: {
       struct op_execute_program a;
       if (!(read_i32(in, &a.program) && read_strs(in, &a.argv) && read_strs(in, &a.env) && reader_done(in))) return -EBADMSG;
       return run_execute_program(r, &a);
     }
-    case 54: return reader_done(in) ? run_finish(r) : -EBADMSG;
-    case 55: return reader_done(in) ? run_drop_descriptors(r) : -EBADMSG;
+    case 53: return reader_done(in) ? run_finish(r) : -EBADMSG;
+    case 54: {
+      struct op_drop_descriptors a;
+      if (!(read_u32s(in, &a.keep) && reader_done(in))) return -EBADMSG;
+      return run_drop_descriptors(r, &a);
+    }
     default: return -EBADMSG;
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,6 +11,9 @@
 #include "protocol.gen.h"
 
 #define NAME_LIMIT 80
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41)
+#endif
 #define EXIT_RECORD_SIZE 256
 
 static inline void close_fd(const int *fd) {
@@ -156,6 +160,7 @@ struct process {
   int stdin_write;
   int linger;                  /* closed when the exit has been reported */
   int terminal;                /* pty master */
+  int terminal_peer;           /* its other end: a program may close it and open it again */
   /* exit record */
   int exit_file;
   char *oom_file;

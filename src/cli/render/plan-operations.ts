@@ -29,8 +29,12 @@ const PARTS: readonly (readonly [title: string, begins: ReadonlySet<string>])[] 
     'what will be mounted, opened before anything of the image is seen',
     new Set(['open-tree', 'open-beneath', 'id-map']),
   ],
-  ['namespaces of the pod, joined', new Set(['join-namespace', 'children-namespace'])],
+  ['namespaces of the pod, joined', new Set(['join-namespace'])],
   ['a root file system of its own, and no way back to the old one', new Set(['overlay', 'unshare', 'pivot'])],
+  [
+    'born in the PID namespace of the pod when nothing of the host is left to be found',
+    new Set(['drop-descriptors']),
+  ],
   ['mounts below the root', new Set(['mount'])],
   ['devices and links', new Set(['device-in', 'link-in'])],
   ['what is hidden, what may not be written', new Set(['mask', 'read-only'])],

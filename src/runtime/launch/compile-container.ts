@@ -16,7 +16,7 @@ import { identityOperations, limitOperations } from './compile-identity.ts';
 import { insideRoot, mountOperations, prepareMounts } from './compile-mounts.ts';
 import { type ContainerContext, LOG_LINE_LIMIT } from './context.ts';
 import type { LaunchPlan } from './encode.ts';
-import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
+import { FIRST_PLAN_SLOT, FLAGS, OPERATIONS, type Operation, POD_SLOTS } from './protocol.gen.ts';
 import { passedSlot, Slots } from './slots.ts';
 import { hostId, type OciNamespaceType, type OciSpec, POD_NAMESPACE } from './spec.ts';
 
@@ -167,9 +167,14 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   // unshare() makes no process PID 1: a new PID namespace is made by the clone.
   const unshared = namespaces.fresh & ~CLONE.NEWPID;
   if (!userNamespace) {
-    if (pid !== undefined) operations.push({ op: 'children-namespace', namespace: pid.slot });
     operations.push(
-      { op: 'clone', flags: namespaces.fresh & CLONE.NEWPID, cgroup: shim.cgroup, uidMap: '', gidMap: '' },
+      {
+        op: 'clone',
+        flags: pid === undefined ? namespaces.fresh & CLONE.NEWPID : 0,
+        cgroup: shim.cgroup,
+        uidMap: '',
+        gidMap: '',
+      },
       ...onHost,
       openOwn,
       ...join,
@@ -185,7 +190,6 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         linger,
         { op: 'attach', tree: root, path: '/' },
         { op: 'enter-root', root },
-        ...mounts,
       );
     } else {
       operations.push(
@@ -194,10 +198,11 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         linger,
         ...rootOperations(spec, context, root),
         { op: 'attach', tree: root, path: context.staging },
-        ...mounts,
         { op: 'pivot', root },
       );
     }
+    if (pid !== undefined) operations.push(...appearIn(pid.slot, [...mounts, ...inside]));
+    operations.push(...mounts);
   } else {
     const user = namespaces.joined.find((one) => one.type === 'user');
     if (user === undefined) throw new NodeletError('INTERNAL', 'no user namespace');
@@ -229,6 +234,34 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   }
   operations.push(...inside);
   return { kind: 'container', name: context.id, operations };
+}
+
+/**
+ * Goes on in a process of another PID namespace. Whoever is in there sees it from its birth, and one with CAP_SYS_PTRACE may
+ * walk through its root and its descriptors (CVE-2016-9962): it is born when nothing of the host is left to be found.
+ */
+function appearIn(pid: number, rest: readonly Operation[]): Operation[] {
+  return [
+    { op: 'join-namespace', namespace: pid, kind: CLONE.NEWPID },
+    { op: 'drop-descriptors', keep: slotsOf(rest) },
+    { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+  ];
+}
+
+/** The plan's own descriptors that these operations use. */
+function slotsOf(operations: readonly Operation[]): number[] {
+  const filled = new Set<number>();
+  const used = new Set<number>();
+  for (const operation of operations) {
+    const values = operation as unknown as Readonly<Record<string, number>>;
+    const { fields } = OPERATIONS[operation.op];
+    for (const [name, type] of fields) {
+      const slot = values[name] ?? -1;
+      if (type === 'slot' && slot >= FIRST_PLAN_SLOT && !filled.has(slot)) used.add(slot);
+    }
+    for (const [name, type] of fields) if (type === 'out') filled.add(values[name] ?? -1);
+  }
+  return [...used].sort((a, b) => a - b);
 }
 
 /** The descriptors that travel with a container's plan, in this order. */

@@ -51,7 +51,7 @@ export function compileExec(process: OciProcess, context: ExecContext): LaunchPl
     // In sight of the container from its birth, and with CAP_SYS_PTRACE in there to be walked through by /proc/PID/root and
     // /proc/PID/fd (CVE-2016-9962): it is born when nothing of the host is left to be found.
     operations.push(
-      { op: 'drop-descriptors' },
+      { op: 'drop-descriptors', keep: [] },
       { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
     );
   }

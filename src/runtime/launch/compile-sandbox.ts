@@ -269,10 +269,18 @@ function emptyRootOperations(slots: Slots, staging: string): Operation[] {
   ];
 }
 
-/** A mount namespace with nothing in it, which the shim's child makes and leaves behind as a descriptor. */
+/**
+ * A mount namespace with nothing in it, which the shim's child makes and leaves behind as a descriptor. Every container has
+ * a copy of its root, which all of them share: an overlay without an upper directory cannot be made writable by anybody, a
+ * tmpfs could by who may remount it.
+ */
 export function compileEmptyMounts(id: string, staging: string): LaunchPlan {
   const slots = new Slots(0);
   const namespace = slots.take();
+  const below = slots.take();
+  const root = slots.take();
+  const layers = [`${staging}/1`, `${staging}/2`];
+  const attributes = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC;
   return {
     kind: 'sandbox',
     name: `${id}-mounts`,
@@ -280,7 +288,14 @@ export function compileEmptyMounts(id: string, staging: string): LaunchPlan {
       { op: 'clone', flags: 0, cgroup: -1, uidMap: '', gidMap: '' },
       { op: 'unshare', kinds: CLONE.NEWNS },
       { op: 'open', path: '/proc/self/ns/mnt', open: O.RDONLY, out: namespace },
-      ...emptyRootOperations(slots, staging),
+      { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+      { op: 'mount', type: 'tmpfs', options: ['mode=0755', 'nr_inodes=4'], attributes: 0, out: below },
+      { op: 'attach', tree: below, path: staging },
+      ...layers.map((path): Operation => ({ op: 'make-directory', path, mode: 0o555 })),
+      { op: 'overlay', lower: layers, upper: '', work: '', options: [], staging, out: root },
+      { op: 'mount-attributes', tree: root, set: attributes, clear: 0, propagation: 0, flags: 0 },
+      { op: 'attach', tree: root, path: staging },
+      { op: 'pivot', root },
       { op: 'hold', source: namespace, pod: POD_SLOTS.mnt },
       { op: 'finish' },
     ],

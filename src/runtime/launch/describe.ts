@@ -96,8 +96,6 @@ function describe(operation: Operation, names: Names): string {
       const maps = operation.uidMap === '' ? '' : `, uid map ${JSON.stringify(operation.uidMap.trim())}`;
       return `clone${kinds === '' ? '' : ` with new ${kinds}`}${into}${maps}`;
     }
-    case 'children-namespace':
-      return `setns ${names.of(operation.namespace)} for the child's PID namespace`;
     case 'join-namespace':
       // The one mount namespace that travels with a plan.
       return operation.kind === CLONE.NEWNS && operation.namespace >= FIRST_PLAN_SLOT

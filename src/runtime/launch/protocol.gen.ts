@@ -27,8 +27,6 @@ export type Operation =
   | { readonly op: 'exit-record'; readonly path: string; readonly oomFile: string; readonly oomKey: string; readonly killFile: string }
   /** clone3; the list goes on in the child, the parent writes the id maps first */
   | { readonly op: 'clone'; readonly flags: bigint | number; readonly cgroup: number; readonly uidMap: string; readonly gidMap: string }
-  /** setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards */
-  | { readonly op: 'children-namespace'; readonly namespace: number }
   /** setns; the shim goes back to its own */
   | { readonly op: 'join-namespace'; readonly namespace: number; readonly kind: number }
   /** one setns of a pidfd with all namespaces of a process (Linux 5.8) */
@@ -61,7 +59,7 @@ export type Operation =
   | { readonly op: 'propagation'; readonly path: string; readonly flags: number }
   /** fsopen, fsconfig, fsmount: a file system that is not attached yet */
   | { readonly op: 'mount'; readonly type: string; readonly options: readonly string[]; readonly attributes: number; readonly out: number }
-  /** an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot */
+  /** an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot */
   | { readonly op: 'overlay'; readonly lower: readonly string[]; readonly upper: string; readonly work: string; readonly options: readonly string[]; readonly staging: string; readonly out: number }
   /** open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet */
   | { readonly op: 'open-tree'; readonly base: number; readonly path: string; readonly flags: number; readonly out: number }
@@ -119,8 +117,8 @@ export type Operation =
   | { readonly op: 'execute-program'; readonly program: number; readonly argv: readonly string[]; readonly env: readonly string[] }
   /** there is nothing to execute: a child leaves, the shim is done */
   | { readonly op: 'finish' }
-  /** closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into */
-  | { readonly op: 'drop-descriptors' }
+  /** closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into */
+  | { readonly op: 'drop-descriptors'; readonly keep: readonly number[] }
 ;
 
 export type OperationName = Operation['op'];
@@ -141,53 +139,52 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'streams': { code: 6, side: 'shim', doc: "opens the CRI log (below its directory, through no link), makes the pipes; the child's ends go to the slots", fields: [["directory","str"],["log","str"],["lineLimit","u32"],["stdin","u32"],["terminal","u32"],["inSlot","out"],["outSlot","out"],["errSlot","out"]] },
   'exit-record': { code: 7, side: 'shim', doc: "where the exit is recorded, which counter tells an OOM kill, which cgroup.kill ends what is left", fields: [["path","str"],["oomFile","str"],["oomKey","str"],["killFile","str"]] },
   'clone': { code: 8, side: 'any', doc: "clone3; the list goes on in the child, the parent writes the id maps first", fields: [["flags","u64"],["cgroup","slot"],["uidMap","str"],["gidMap","str"]] },
-  'children-namespace': { code: 9, side: 'shim', doc: "setns(CLONE_NEWPID): the next clone starts in that PID namespace; the shim itself is put back afterwards", fields: [["namespace","slot"]] },
-  'join-namespace': { code: 10, side: 'any', doc: "setns; the shim goes back to its own", fields: [["namespace","slot"],["kind","u32"]] },
-  'join-process': { code: 11, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
-  'unshare': { code: 12, side: 'any', doc: "unshare; the shim goes back to its own namespaces when it is done with the list", fields: [["kinds","u32"]] },
-  'hold': { code: 13, side: 'any', doc: "gives a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },
-  'linger': { code: 14, side: 'child', doc: "gives the shim one of the namespaces in a /proc/<pid>/ns, which it closes after the exit was reported: what ends with it does not delay that", fields: [["namespaces","slot"],["name","str"]] },
-  'session-keyring': { code: 15, side: 'child', doc: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", fields: [["name","str"],["flags","u32"]] },
-  'death-signal': { code: 16, side: 'child', doc: "prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim", fields: [["signal","u32"]] },
-  'session': { code: 17, side: 'child', doc: "setsid", fields: [] },
-  'rlimit': { code: 18, side: 'child', doc: "setrlimit", fields: [["resource","u32"],["soft","u64"],["hard","u64"],["flags","u32"]] },
-  'oom-score': { code: 19, side: 'child', doc: "/proc/self/oom_score_adj", fields: [["value","i32"],["flags","u32"]] },
-  'hostname': { code: 20, side: 'any', doc: "sethostname", fields: [["name","str"]] },
-  'domainname': { code: 21, side: 'any', doc: "setdomainname", fields: [["name","str"]] },
-  'sysctl': { code: 22, side: 'any', doc: "writes /proc/sys/<key> after checking that /proc is procfs", fields: [["key","str"],["value","str"]] },
-  'loopback-up': { code: 23, side: 'any', doc: "brings lo up", fields: [] },
-  'propagation': { code: 24, side: 'child', doc: "mount(2) that only changes propagation", fields: [["path","str"],["flags","u32"]] },
-  'mount': { code: 25, side: 'any', doc: "fsopen, fsconfig, fsmount: a file system that is not attached yet", fields: [["type","str"],["options","strs"],["attributes","u32"],["out","out"]] },
-  'overlay': { code: 26, side: 'child', doc: "an overlay of layers; by mount(2) on `staging` where the kernel's fsconfig cannot", fields: [["lower","strs"],["upper","str"],["work","str"],["options","strs"],["staging","str"],["out","out"]] },
-  'open-tree': { code: 27, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
-  'open-beneath': { code: 28, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
-  'id-map': { code: 29, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
-  'mount-attributes': { code: 30, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
-  'enter-directory': { code: 31, side: 'child', doc: "fchdir: to a mount point that another identity could not walk to", fields: [["directory","slot"]] },
-  'attach': { code: 32, side: 'child', doc: "move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from", fields: [["tree","slot"],["path","str"]] },
-  'attach-in': { code: 33, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
-  'directory-in': { code: 34, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
-  'device-in': { code: 35, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
-  'link-in': { code: 36, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
-  'mask': { code: 37, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
-  'read-only': { code: 38, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
-  'pivot': { code: 39, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
-  'enter-root': { code: 40, side: 'child', doc: "chroot, in a mount namespace that has nothing else to come back to", fields: [["root","slot"]] },
-  'standard-streams': { code: 41, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
-  'terminal': { code: 42, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
-  'umask': { code: 43, side: 'child', doc: "umask", fields: [["mask","u32"]] },
-  'working-directory': { code: 44, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
-  'bounding-set': { code: 45, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
-  'identity': { code: 46, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
-  'capabilities': { code: 47, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
-  'no-new-privileges': { code: 48, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
-  'seccomp': { code: 49, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
-  'close-descriptors': { code: 50, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
-  'find-program': { code: 51, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
-  'execute': { code: 52, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
-  'execute-program': { code: 53, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
-  'finish': { code: 54, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
-  'drop-descriptors': { code: 55, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim: before a child is born that others may look into", fields: [] },
+  'join-namespace': { code: 9, side: 'any', doc: "setns; the shim goes back to its own", fields: [["namespace","slot"],["kind","u32"]] },
+  'join-process': { code: 10, side: 'child', doc: "one setns of a pidfd with all namespaces of a process (Linux 5.8)", fields: [["pidfd","slot"],["kinds","u32"]] },
+  'unshare': { code: 11, side: 'any', doc: "unshare; the shim goes back to its own namespaces when it is done with the list", fields: [["kinds","u32"]] },
+  'hold': { code: 12, side: 'any', doc: "gives a descriptor to the shim, which keeps it in a pod slot", fields: [["source","slot"],["pod","u32"]] },
+  'linger': { code: 13, side: 'child', doc: "gives the shim one of the namespaces in a /proc/<pid>/ns, which it closes after the exit was reported: what ends with it does not delay that", fields: [["namespaces","slot"],["name","str"]] },
+  'session-keyring': { code: 14, side: 'child', doc: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", fields: [["name","str"],["flags","u32"]] },
+  'death-signal': { code: 15, side: 'child', doc: "prctl(PR_SET_PDEATHSIG): 0 frees the process from the life of the shim", fields: [["signal","u32"]] },
+  'session': { code: 16, side: 'child', doc: "setsid", fields: [] },
+  'rlimit': { code: 17, side: 'child', doc: "setrlimit", fields: [["resource","u32"],["soft","u64"],["hard","u64"],["flags","u32"]] },
+  'oom-score': { code: 18, side: 'child', doc: "/proc/self/oom_score_adj", fields: [["value","i32"],["flags","u32"]] },
+  'hostname': { code: 19, side: 'any', doc: "sethostname", fields: [["name","str"]] },
+  'domainname': { code: 20, side: 'any', doc: "setdomainname", fields: [["name","str"]] },
+  'sysctl': { code: 21, side: 'any', doc: "writes /proc/sys/<key> after checking that /proc is procfs", fields: [["key","str"],["value","str"]] },
+  'loopback-up': { code: 22, side: 'any', doc: "brings lo up", fields: [] },
+  'propagation': { code: 23, side: 'child', doc: "mount(2) that only changes propagation", fields: [["path","str"],["flags","u32"]] },
+  'mount': { code: 24, side: 'any', doc: "fsopen, fsconfig, fsmount: a file system that is not attached yet", fields: [["type","str"],["options","strs"],["attributes","u32"],["out","out"]] },
+  'overlay': { code: 25, side: 'child', doc: "an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot", fields: [["lower","strs"],["upper","str"],["work","str"],["options","strs"],["staging","str"],["out","out"]] },
+  'open-tree': { code: 26, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
+  'open-beneath': { code: 27, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
+  'id-map': { code: 28, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
+  'mount-attributes': { code: 29, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
+  'enter-directory': { code: 30, side: 'child', doc: "fchdir: to a mount point that another identity could not walk to", fields: [["directory","slot"]] },
+  'attach': { code: 31, side: 'child', doc: "move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from", fields: [["tree","slot"],["path","str"]] },
+  'attach-in': { code: 32, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
+  'directory-in': { code: 33, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
+  'device-in': { code: 34, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
+  'link-in': { code: 35, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
+  'mask': { code: 36, side: 'child', doc: "hides a path: an empty read-only directory, or the null device, is mounted on it; a missing path is passed over", fields: [["root","slot"],["path","str"],["empty","slot"],["null","slot"]] },
+  'read-only': { code: 37, side: 'child', doc: "a read-only bind of a path on itself; a missing path is passed over", fields: [["root","slot"],["path","str"]] },
+  'pivot': { code: 38, side: 'child', doc: "pivot_root(\".\", \".\"), old root detached", fields: [["root","slot"]] },
+  'enter-root': { code: 39, side: 'child', doc: "chroot, in a mount namespace that has nothing else to come back to", fields: [["root","slot"]] },
+  'standard-streams': { code: 40, side: 'child', doc: "dup2 to 0, 1, 2; pipes are given to uid", fields: [["stdin","slot"],["stdout","slot"],["stderr","slot"],["uid","i32"]] },
+  'terminal': { code: 41, side: 'child', doc: "a pty from the container's devpts, its controlling terminal and standard streams; the master goes to the shim", fields: [["rows","u32"],["columns","u32"],["uid","u32"],["gid","i32"],["root","slot"],["console","u32"]] },
+  'umask': { code: 42, side: 'child', doc: "umask", fields: [["mask","u32"]] },
+  'working-directory': { code: 43, side: 'child', doc: "chdir, then checks that the directory is inside the root", fields: [["path","str"],["flags","u32"]] },
+  'bounding-set': { code: 44, side: 'child', doc: "PR_CAPBSET_DROP for every other capability", fields: [["keep","u64"]] },
+  'identity': { code: 45, side: 'child', doc: "PR_SET_KEEPCAPS, setgroups, setresgid, setresuid", fields: [["uid","u32"],["gid","u32"],["groups","u32s"],["keep","u32"]] },
+  'capabilities': { code: 46, side: 'child', doc: "capset and the ambient set", fields: [["effective","u64"],["permitted","u64"],["inheritable","u64"],["ambient","u64"]] },
+  'no-new-privileges': { code: 47, side: 'child', doc: "PR_SET_NO_NEW_PRIVS", fields: [] },
+  'seccomp': { code: 48, side: 'child', doc: "seccomp(SECCOMP_SET_MODE_FILTER)", fields: [["flags","u32"],["filter","bytes"]] },
+  'close-descriptors': { code: 49, side: 'child', doc: "close_range(…, CLOSE_RANGE_CLOEXEC)", fields: [["from","u32"]] },
+  'find-program': { code: 50, side: 'child', doc: "searches PATH where the name has no slash; before the last filter, which may not allow it", fields: [["file","str"],["path","str"]] },
+  'execute': { code: 51, side: 'child', doc: "execve of what was found", fields: [["argv","strs"],["env","strs"]] },
+  'execute-program': { code: 52, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
+  'finish': { code: 53, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
+  'drop-descriptors': { code: 54, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into", fields: [["keep","u32s"]] },
 };
 
 export type Message =

@@ -69,6 +69,41 @@ describe('a program that is run in a container', () => {
     await runtime.removePodSandbox({ podSandboxId });
   });
 
+  test('nor does a container that starts beside it, in the PID namespace of both', async () => {
+    const { runtime } = fixture;
+    const shared = {
+      namespaceOptions: { network: NamespaceMode.POD, pid: NamespaceMode.POD, ipc: NamespaceMode.POD },
+    };
+    const config = sandboxConfig(fixture, { name: 'beside', sandbox: shared });
+    const { podSandboxId = '' } = await runtime.runPodSandbox({ config });
+    const { containerId = '' } = await runtime.createContainer({
+      podSandboxId,
+      config: containerConfig(sh(tracer), {
+        security: {
+          namespaceOptions: { pid: NamespaceMode.POD },
+          capabilities: { addCapabilities: ['SYS_PTRACE'] },
+        },
+      }),
+    });
+    await runtime.startContainer({ containerId });
+    const { record } = runtime.context.model.container(containerId);
+    for (let i = 0; i < 40 && record.state === 'running'; i++) {
+      const neighbour = await runtime.createContainer({
+        podSandboxId,
+        config: containerConfig(['true'], {
+          name: `n${i}`,
+          security: { namespaceOptions: { pid: NamespaceMode.POD } },
+        }),
+      });
+      await runtime.startContainer({ containerId: neighbour.containerId ?? '' });
+      await ended(runtime, neighbour.containerId ?? '');
+    }
+    if (record.state === 'running') await runtime.execSync({ containerId, cmd: ['touch', '/stop'] });
+    await ended(runtime, containerId);
+    expect(logText(fixture, 'beside')).toBe('watching\n');
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+
   test('goes nowhere when the container has just ended and its pid is somebody else’s', async () => {
     const { runtime } = fixture;
     const { podSandboxId = '' } = await runtime.runPodSandbox({ config: sandboxConfig(fixture) });
@@ -261,5 +296,34 @@ test('a plan of ten thousand operations is answered', async () => {
   });
   // Without the times, which would not have fitted.
   expect(started?.spans).toHaveLength(1);
+  await runtime.removePodSandbox({ podSandboxId });
+});
+
+/** mount(2) with MS_REMOUNT on "/" and a new file there, in the mount namespace behind descriptor 3. */
+const remount = `
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.setns(3, 0x20000) == 0
+os.chdir('/')
+done = libc.mount(b'', b'/', None, 0x20, None)
+print('remount', os.strerror(ctypes.get_errno()) if done < 0 else 'done')
+try:
+    open('/left-behind', 'w')
+    print('written')
+except OSError as error:
+    print('write', error.strerror)
+`;
+
+test('the empty root that all containers begin with is made writable by nobody', async (context) => {
+  const { runtime } = fixture;
+  const { podSandboxId = '' } = await runtime.runPodSandbox({ config: sandboxConfig(fixture) });
+  const mounts = runtime.context.emptyMounts.of(runtime.context.model.sandbox(podSandboxId));
+  context.skip(mounts === undefined, 'before Linux 6.15 containers begin with a copy of the host’s mounts');
+  const { stdout, stderr } = spawnSync('python3', ['-c', remount], {
+    stdio: ['ignore', 'pipe', 'pipe', mounts?.number ?? -1],
+    encoding: 'utf8',
+  });
+  expect(stderr).toBe('');
+  expect(stdout.split('\n')).toEqual(['remount Read-only file system', 'write Read-only file system', '']);
   await runtime.removePodSandbox({ podSandboxId });
 });

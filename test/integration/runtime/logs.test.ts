@@ -115,6 +115,14 @@ describe('the log of a container', () => {
     ]);
   });
 
+  test('goes on where everybody has closed the terminal for a while', async () => {
+    const { lines } = await run(
+      sh('echo a; exec </dev/null >/dev/null 2>&1; sleep 0.3; exec >/dev/console; echo b'),
+      { tty: true },
+    );
+    expect(lines.map((line) => line.split(' ').slice(3).join(' '))).toEqual(['a\r', 'b\r']);
+  });
+
   test('holds a million lines in order, none lost, none torn', async () => {
     const { lines } = await run(['seq', '1', '1000000']);
     expect(lines).toHaveLength(1_000_000);

@@ -254,6 +254,19 @@ describe('whatever the container', () => {
     expect(names(operations).includes('enter-root')).toBe(kind.emptyMounts);
   });
 
+  holds('in a PID namespace of others it is born when nothing of the host is left', (operations, kind) => {
+    const drop = names(operations).indexOf('drop-descriptors');
+    if (kind.userNamespace) return; // a /proc of its own may only be mounted in sight of another
+    expect(drop > -1).toBe(kind.sharedPid);
+    if (drop < 0) return;
+    expect(operations[drop + 1]).toMatchObject({ op: 'clone', flags: CLONE.PARENT });
+    expect(names(operations.slice(0, drop)).some((name) => name === 'enter-root' || name === 'pivot')).toBe(
+      true,
+    );
+    const paths = operations.slice(drop).filter((one) => one.op === 'open' || one.op === 'open-tree');
+    expect(paths).toEqual([]);
+  });
+
   holds('a quota holds the program and not its set-up', (operations) => {
     const quota = where(operations, isOp('write-slot'));
     expect(quota).toHaveLength(1);
