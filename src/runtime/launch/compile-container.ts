@@ -222,7 +222,8 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         : [{ op: 'join-namespace', namespace: pid.slot, kind: CLONE.NEWPID } as const]),
       // The second one belongs to the user namespace, and so do the PID and cgroup namespaces.
       { op: 'unshare', kinds: unshared | (namespaces.fresh & CLONE.NEWPID) },
-      { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+    );
+    const rest: Operation[] = [
       openOwn,
       linger,
       { op: 'attach', tree: root, path: '.' },
@@ -230,6 +231,13 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       // The container's /proc and /sys may only be mounted while others are in sight: the host's are left last.
       ...mounts,
       { op: 'pivot', root },
+    ];
+    operations.push(
+      ...(pid === undefined
+        ? []
+        : [{ op: 'drop-descriptors', keep: slotsOf([...rest, ...inside]) } as const]),
+      { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
+      ...rest,
     );
   }
   operations.push(...inside);
