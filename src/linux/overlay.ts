@@ -2,7 +2,7 @@
  * Whether a directory can hold the writable layer of an overlay file system: tried, not guessed from the name of its file
  * system. What cannot (an overlay itself, NFS, FAT, XFS without ftype) fails only when a container starts.
  */
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AT_REMOVEDIR, FS_MAGIC, FSCONFIG } from './constants.ts';
 import { Fd } from './fd.ts';
@@ -29,6 +29,9 @@ const NAMES: Readonly<Record<number, string>> = {
   1935894131: 'squashfs',
 };
 
+/** Of the directory in which it is tried; the process that tries follows. */
+const PREFIX = '.nodelet-probe-';
+
 /** The name of the file system that holds a path, as mount(8) has it where it is a common one. Throws what statfs does. */
 export function fileSystemName(path: string): string {
   // f_type is a signed word of the machine: its low 32 bits are the number.
@@ -42,7 +45,8 @@ export function fileSystemName(path: string): string {
  * the file system says.
  */
 export function tryOverlay(directory: string): void {
-  const scratch = mkdtempSync(join(directory, '.nodelet-probe-'));
+  sweep(directory);
+  const scratch = mkdtempSync(join(directory, `${PREFIX}${process.pid}-`));
   try {
     const path = (name: string): string => join(scratch, name);
     for (const name of ['lower', 'upper', 'work', 'lower/directory']) mkdirSync(path(name));
@@ -53,6 +57,16 @@ export function tryOverlay(directory: string): void {
     check(native().mkdirat(overlay.number, 'directory', 0o755), 'mkdir in an overlay');
   } finally {
     rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** What one of us left that was killed. */
+function sweep(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    if (!name.startsWith(PREFIX)) continue;
+    const [pid = ''] = name.slice(PREFIX.length).split('-');
+    if (/^\d+$/.test(pid) && !existsSync(`/proc/${pid}`))
+      rmSync(join(directory, name), { recursive: true, force: true });
   }
 }
 
