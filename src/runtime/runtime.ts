@@ -76,7 +76,8 @@ export class Runtime implements cri.LocalRuntime {
     };
     this.#context = {
       ...shared,
-      spares: new Spares(shared, options.spares ?? 1),
+      // Without detached copies of detached mounts a pod cannot begin with what was made ahead.
+      spares: new Spares(shared, host.features.cloneDetached ? (options.spares ?? 1) : 0),
       emptyMounts: new EmptyMounts(),
       paths: { root: options.root, state: options.state, staging },
       host,
