@@ -339,19 +339,17 @@ describe('the atomic writer', () => {
       [ "$a" = "$b" ] || { echo "torn $a $b"; exit 1; }; printf .; done`;
     const { spawn } = await import('node:child_process');
     const reader = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let output = '';
-    reader.stdout.on('data', (data) => {
-      output += data;
-    });
+    const output: string[] = [];
+    reader.stdout.on('data', (data) => output.push(String(data)));
     const ended = new Promise<number | null>((resolve) => reader.once('exit', resolve));
     // On a slow machine a look takes as long as many writes.
-    for (let i = 1; i <= 300 || (output === '' && reader.exitCode === null); i++) {
+    for (let i = 1; i <= 300 || (output.length === 0 && reader.exitCode === null); i++) {
       write(world.root, { one: String(i), two: String(i) });
       await new Promise((resolve) => setImmediate(resolve));
     }
     writeFileSync(join(world.root, 'stop'), '');
-    expect(await ended, output).toBe(0);
-    expect(output).toMatch(/^\.+$/);
+    expect(await ended, output.join('')).toBe(0);
+    expect(output.join('')).toMatch(/^\.+$/);
   });
 });
 
