@@ -99,6 +99,7 @@ async function main() {
         '--reporter=default',
         '--reporter=json',
         '--outputFile.json=/run/results/vitest.json',
+        '--retry=1',
         ...files,
       ],
       environment: { CI: 'true', NODELET_TEST_PATIENCE: values.patience, NO_COLOR: '1' },
