@@ -13,8 +13,11 @@ const BUILD = { gcc: 'gcc', 'g++': 'g++', make: 'make', python3: 'python3', 'mus
 const TEST = {
   ip: 'iproute2',
   nft: 'nftables',
+  conntrack: 'conntrack',
   skopeo: 'skopeo',
   umoci: 'umoci',
+  buildah: 'buildah',
+  zstd: 'zstd',
   'docker-registry': 'docker-registry',
   busybox: 'busybox-static',
   curl: 'curl',
@@ -29,6 +32,10 @@ const VM = {
   mke2fs: 'e2fsprogs',
 };
 /** Files that a package brings without a command of its own. */
+const TEST_FILES = {
+  '/usr/lib/cni/host-local': 'containernetworking-plugins',
+  '/usr/share/doc/libseccomp2': 'libseccomp2',
+};
 const FILES = { '/usr/include/linux/bpf.h': 'linux-libc-dev', '/usr/include/stdio.h': 'libc6-dev' };
 
 function fail(message) {
@@ -61,7 +68,8 @@ function installPackages(test, vm) {
       .filter(([command]) => !has(command))
       .map(([, name]) => name),
   );
-  for (const [file, name] of Object.entries(FILES)) if (!existsSync(file)) packages.add(name);
+  for (const [file, name] of Object.entries({ ...FILES, ...(test ? TEST_FILES : {}) }))
+    if (!existsSync(file)) packages.add(name);
   if (packages.size === 0) return;
   const list = [...packages].join(' ');
   if (!has('apt-get'))
