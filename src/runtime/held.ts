@@ -1,12 +1,6 @@
 import type { Fd } from '../linux/fd.ts';
 import type { LaunchPlan } from './launch/encode.ts';
-import { POD_SLOTS } from './launch/protocol.gen.ts';
-
-type PodSlot = keyof typeof POD_SLOTS;
-
-const NAMES = new Map<number, PodSlot>(
-  Object.entries(POD_SLOTS).map(([name, slot]) => [slot, name as PodSlot]),
-);
+import { POD_SLOT_NAMES, type PodSlot } from './launch/slots.ts';
 
 /** The descriptors that came back from a sandbox plan, by what they are: in the order of its `hold` operations. */
 export function heldDescriptors(plan: LaunchPlan, fds: readonly Fd[]): Map<PodSlot, Fd> {
@@ -15,7 +9,7 @@ export function heldDescriptors(plan: LaunchPlan, fds: readonly Fd[]): Map<PodSl
     .filter((operation) => operation.op === 'hold')
     .forEach((operation, i) => {
       const fd = fds[i];
-      const name = NAMES.get(operation.pod);
+      const name = POD_SLOT_NAMES.get(operation.pod);
       if (fd === undefined || name === undefined) return;
       held.get(name)?.close();
       held.set(name, fd);

@@ -105,6 +105,8 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   const masks = prepareMasks(spec, slots);
   const pid = namespaces.joined.find((one) => one.type === 'pid');
 
+  /** Inside the user namespace nobody may give the pipes away; a terminal is only there once /dev is. */
+  const earlyStreams = userNamespace && spec.process.terminal !== true;
   /** In the host's mount namespace and with the host's identity. */
   const onHost: Operation[] = [
     ...context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 })),
@@ -114,8 +116,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     ...binds.operations,
     ...devices.operations,
     ...masks.operations,
-    // Inside the user namespace nobody may give the pipes away.
-    ...(userNamespace && spec.process.terminal !== true
+    ...(earlyStreams
       ? streamOperations(spec, root, io, hostId(spec.linux.uidMappings ?? [], spec.process.user.uid))
       : []),
   ];
@@ -156,9 +157,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         ]
       : []),
     { op: 'session' },
-    ...(userNamespace && spec.process.terminal !== true
-      ? []
-      : streamOperations(spec, root, io, spec.process.user.uid)),
+    ...(earlyStreams ? [] : streamOperations(spec, root, io, spec.process.user.uid)),
     ...late.map((write): Operation => ({ op: 'write-slot', file: write.slot, data: write.value, flags: 0 })),
     ...identityOperations(spec.process, context.seccomp),
   ];

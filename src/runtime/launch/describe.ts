@@ -3,7 +3,8 @@ import { capabilityNames } from '../../linux/capabilities.ts';
 import { CLONE, MOUNT_ATTR, MS, signalName } from '../../linux/constants.ts';
 import { RLIMITS } from './compile-identity.ts';
 import type { LaunchPlan } from './encode.ts';
-import { FIRST_PLAN_SLOT, FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
+import { FIRST_PLAN_SLOT, FLAGS, type Operation } from './protocol.gen.ts';
+import { POD_SLOT_NAMES } from './slots.ts';
 
 const NAMESPACES: readonly (readonly [number, string])[] = [
   [CLONE.NEWUSER, 'user'],
@@ -41,15 +42,13 @@ function propagationName(flags: number): string {
   return `${recursive}unbindable`;
 }
 
-const POD_NAMES = new Map<number, string>(Object.entries(POD_SLOTS).map(([name, slot]) => [slot, name]));
-
 /** Slots carry what was put into them, so that a reader follows a descriptor by its name. */
 class Names {
   readonly #names = new Map<number, string>();
 
   of(slot: number): string {
     if (slot < 0) return 'none';
-    if (slot < FIRST_PLAN_SLOT) return `the pod's ${POD_NAMES.get(slot) ?? slot}`;
+    if (slot < FIRST_PLAN_SLOT) return `the pod's ${POD_SLOT_NAMES.get(slot) ?? slot}`;
     return this.#names.get(slot) ?? `#${slot}`;
   }
 

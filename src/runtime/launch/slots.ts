@@ -1,5 +1,5 @@
 import { NodeletError } from '../../base/index.ts';
-import { FIRST_PLAN_SLOT, MAX_SLOTS } from './protocol.gen.ts';
+import { FIRST_PLAN_SLOT, MAX_SLOTS, POD_SLOTS } from './protocol.gen.ts';
 
 /** Hands out descriptor slots of one plan; the first ones are those that travel with it. */
 export class Slots {
@@ -24,3 +24,9 @@ export class Slots {
 export function passedSlot(n: number): number {
   return FIRST_PLAN_SLOT + n;
 }
+
+export type PodSlot = keyof typeof POD_SLOTS;
+
+export const POD_SLOT_NAMES: ReadonlyMap<number, PodSlot> = new Map(
+  Object.entries(POD_SLOTS).map(([name, slot]) => [slot, name as PodSlot]),
+);

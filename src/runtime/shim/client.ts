@@ -9,7 +9,8 @@ import { Fd, FdWatcher } from '../../linux/fd.ts';
 import { native } from '../../linux/native.ts';
 import { check, errnoName, errnoText } from '../../linux/syscall-error.ts';
 import { encodePlan, type LaunchPlan } from '../launch/encode.ts';
-import { type Message, POD_SLOTS, PROTOCOL_VERSION } from '../launch/protocol.gen.ts';
+import { type Message, PROTOCOL_VERSION } from '../launch/protocol.gen.ts';
+import { POD_SLOT_NAMES, type PodSlot } from '../launch/slots.ts';
 import { decodeMessage, encodeMessage } from './messages.ts';
 
 const PACKET_SIZE = 32_768;
@@ -144,7 +145,7 @@ export class ShimClient {
   }
 
   /** Greets the shim: checks the protocol and returns the pod's namespaces. Throws SHIM_VERSION. */
-  async hello(): Promise<{ pid: number; sandbox: string; podFds: Map<keyof typeof POD_SLOTS, Fd> }> {
+  async hello(): Promise<{ pid: number; sandbox: string; podFds: Map<PodSlot, Fd> }> {
     const answer = await withDeadline(
       'the greeting of the shim',
       ANSWER_DEADLINE,
@@ -159,11 +160,9 @@ export class ShimClient {
         },
       );
     }
-    const names = new Map<number, keyof typeof POD_SLOTS>();
-    for (const [name, slot] of Object.entries(POD_SLOTS)) names.set(slot, name as keyof typeof POD_SLOTS);
-    const podFds = new Map<keyof typeof POD_SLOTS, Fd>();
+    const podFds = new Map<PodSlot, Fd>();
     answer.message.slots.forEach((slot, i) => {
-      const name = names.get(slot);
+      const name = POD_SLOT_NAMES.get(slot);
       const fd = answer.fds[i];
       if (fd === undefined) return;
       if (name === undefined) fd.close();
