@@ -56,6 +56,8 @@ export class Agent {
     this.log = log;
     this.#lock = lock;
     this.host = probeHost();
+    // It makes nothing yet and checks what it was told: before anything else is made.
+    this.network = networkOf(config, log.child({ room: 'network' }));
     for (const path of [config.kubeletRoot, config.podLogs])
       mkdirSync(path, { recursive: true, mode: 0o755 });
     const cgroups = new LinuxPodCgroups(config.cgroupRoot);
@@ -72,7 +74,6 @@ export class Agent {
       log: log.child({ room: 'image' }),
       insecureRegistries: config.insecureRegistries,
     });
-    this.network = networkOf(config, log.child({ room: 'network' }));
     this.runtime = new Runtime(
       {
         root: config.root,

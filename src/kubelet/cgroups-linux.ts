@@ -4,6 +4,7 @@ import {
   type CgroupHost,
   type CgroupResources,
   type CgroupStep,
+  checkOwnedRoot,
   directoryOf,
   ensureCgroup,
   killCgroup,
@@ -32,6 +33,7 @@ export class LinuxPodCgroups implements PodCgroups {
   constructor(root: string, host: CgroupHost = readCgroupHost()) {
     this.root = root;
     this.host = host;
+    checkOwnedRoot(host, root);
     ensureCgroup(host, root, {}, { kind: 'pod', owned: root });
   }
 

@@ -253,3 +253,24 @@ describe('two agents side by side', () => {
     }
   });
 });
+
+describe('a run whose settings are wrong', () => {
+  it.each([
+    ['a subnet', '--pod-cidr', '10.0.0.0/99', 'cannot read "10.0.0.0/99" as a subnet'],
+    [
+      'a cgroup root below nothing',
+      '--cgroup-root',
+      '/nodelet-test-nobody/below',
+      'there is no "/sys/fs/cgroup',
+    ],
+  ])('%s: makes nothing', async (_, flag, value, message) => {
+    // A world of its own: in the other one agents have run.
+    await World.within({}, async (fresh) => {
+      const pod = fresh.manifest(podOf('refused', [shell('true')]));
+      const { code, stderr } = await fresh.cli(['run', ...fresh.settings, flag, value, pod]);
+      expect({ code, stderr }).toEqual({ code: 125, stderr: expect.stringContaining(message) });
+      expect(fresh.leftovers()).toEqual([]);
+      expect(fresh.shared()).toEqual([]);
+    });
+  });
+});
