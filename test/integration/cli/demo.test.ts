@@ -85,6 +85,12 @@ const demo = (...words: readonly string[]): string[] => [
   ...words,
 ];
 
+/** By `exec`: a shell that stays (dash, where SHELL is not set) would end by the Ctrl-C itself, with 130. */
+function onTerminal(words: readonly string[]): string[] {
+  const line = ['exec', ...words.map((word) => `'${word}'`)].join(' ');
+  return ['script', '--quiet', '--return', '--flush', '--command', line, '/dev/null'];
+}
+
 const SHOWN = [
   /^nodelet demo: .*\nInstalls what is missing: /,
   /^ {2}\[client\] Hello from pod demo: I am PID 1, uid 1000; you are \d+\.\d+\.\d+\.2$/m,
@@ -115,10 +121,7 @@ describe('npm start', () => {
 
   it('on a terminal: what it says to look inside works, and Ctrl-C removes everything', async () => {
     const name = newName();
-    const line = demo('--name', name)
-      .map((word) => `'${word}'`)
-      .join(' ');
-    const terminal = start(['script', '--quiet', '--return', '--flush', '--command', line, '/dev/null']);
+    const terminal = start(onTerminal(demo('--name', name)));
     await terminal.until(/Ctrl-C ends the pod and removes everything\./);
     expectShown(terminal.stdout.replaceAll('\r', ''));
     const commands = terminal.stdout.replaceAll('\r', '').match(/^ {2}bin\/nodelet\.mjs .*$/gm) ?? [];
@@ -143,8 +146,7 @@ describe('npm start', () => {
   });
 
   it('on a terminal: Ctrl-C before everything was shown ends with 130', async () => {
-    const line = demo('--name', newName()).join(' ');
-    const terminal = start(['script', '--quiet', '--return', '--flush', '--command', line, '/dev/null']);
+    const terminal = start(onTerminal(demo('--name', newName())));
     await terminal.until(/Created +pod\/demo/);
     terminal.child.stdin?.write('\u0003');
     const { code, stdout } = await terminal.exit;
