@@ -3,7 +3,7 @@
  * (api.gen.ts); what CRI leaves to a streaming server (exec, attach, port-forward) is offered here as streams, so
  * that the local socket, a CRI streaming server and tests share one implementation.
  */
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Span } from '../base/index.ts';
 import type * as cri from './api.gen.ts';
 
@@ -36,8 +36,49 @@ export interface ExecSession {
   close(): void;
 }
 
+export interface AttachOptions {
+  readonly containerId: string;
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  /** Must be what the container was made with; then everything comes by `stdout`. */
+  readonly terminal: boolean;
+}
+
+/** A running container's own streams. Several sessions of one container may be open at once. */
+export interface AttachSession {
+  /** Ending it ends the container's input only where the container has `stdinOnce`. */
+  readonly stdin: Writable | undefined;
+  /** What the container writes from now on. */
+  readonly stdout: Readable | undefined;
+  readonly stderr: Readable | undefined;
+  resize(size: TerminalSize): void;
+  /** Fulfilled when the container's streams have ended, or the session was closed. */
+  readonly ended: Promise<void>;
+  /** Leaves the container alone; safe after the end. */
+  close(): void;
+}
+
+export interface PortForwardOptions {
+  readonly podSandboxId: string;
+  /** 1 to 65535, on the loopback address of the pod's network namespace: 127.0.0.1, else ::1. */
+  readonly port: number;
+}
+
+/** The streams of CRI: what Exec, Attach and PortForward lead to. Errors are those of the unary calls. */
 export interface StreamingRuntime {
   openExec(options: ExecOptions, signal?: AbortSignal): Promise<ExecSession>;
+  openAttach(options: AttachOptions, signal?: AbortSignal): Promise<AttachSession>;
+  /** A connection into the pod. Ending its writable side leaves the readable one open. */
+  openPortForward(options: PortForwardOptions, signal?: AbortSignal): Promise<Duplex>;
+}
+
+/** Where a CRI client is sent for its streams: URLs that carry a token for one use within a minute. */
+export interface StreamingUrls {
+  /** Throws INVALID_ARGUMENT (no stream asked for, a terminal with stderr), RESOURCE_EXHAUSTED (1,000 tokens wait). */
+  exec(request: cri.ExecRequest): string;
+  attach(request: cri.AttachRequest): string;
+  portForward(request: cri.PortForwardRequest): string;
 }
 
 /** A volume mount with what CRI does not carry. A remote CRI runtime ignores `subPath`: prepare it as a bind there. */

@@ -5,6 +5,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { Emitter, KeyedMutex, type Log, messageOf, NodeletError, type Span } from '../base/index.ts';
 import type { PodNetwork } from '../cni/index.ts';
 import * as cri from '../cri/index.ts';
@@ -297,6 +298,16 @@ export class Runtime implements cri.LocalRuntime {
 
   openExec(options: cri.ExecOptions): Promise<cri.ExecSession> {
     return openExec(this.#context, this.#context.model.container(options.containerId), options);
+  }
+
+  openAttach(options: cri.AttachOptions): Promise<cri.AttachSession> {
+    return Promise.reject(new NodeletError('UNIMPLEMENTED', `cannot attach to "${options.containerId}" yet`));
+  }
+
+  openPortForward(options: cri.PortForwardOptions): Promise<Duplex> {
+    return Promise.reject(
+      new NodeletError('UNIMPLEMENTED', `cannot forward ports of "${options.podSandboxId}" yet`),
+    );
   }
 
   async execSync(request: cri.ExecSyncRequest, signal?: AbortSignal): Promise<cri.ExecSyncResponse> {

@@ -360,6 +360,14 @@ export class FakeRuntime implements LocalRuntime {
     throw new NodeletError('UNIMPLEMENTED', 'no streams here');
   }
 
+  async openAttach(): Promise<never> {
+    throw new NodeletError('UNIMPLEMENTED', 'no streams here');
+  }
+
+  async openPortForward(): Promise<never> {
+    throw new NodeletError('UNIMPLEMENTED', 'no streams here');
+  }
+
   spans(): [] {
     return [];
   }
