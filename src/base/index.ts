@@ -6,5 +6,6 @@ export * from './errors.ts';
 export * from './failpoint.ts';
 export * from './keyed-mutex.ts';
 export * from './log.ts';
+export * from './run-program.ts';
 export * from './trace.ts';
 export * from './wait.ts';

@@ -17,8 +17,8 @@ import type { LayerStore } from './layers.ts';
 import { choosePlatform, formatPlatform, type Platform } from './platform.ts';
 import { formatReference, type Reference, storedName } from './reference.ts';
 import type { DownloadOptions } from './registry/download.ts';
-import { download, type Repository } from './registry/index.ts';
-import type { Semaphore } from './semaphore.ts';
+import { download, type Endpoint, type Repository } from './registry/index.ts';
+import { Semaphore } from './semaphore.ts';
 import type { BlobStore, BlobTarget } from './store/blobs.ts';
 import { ANNOTATION, entryName, type IndexEntry, type IndexFile } from './store/index-file.ts';
 import { Lease } from './store/leases.ts';
@@ -34,6 +34,8 @@ export interface PullContext {
   readonly index: IndexFile;
   /** Downloads at a time, of all pulls together. */
   readonly downloads: Semaphore;
+  /** The same for one pull: a single large image leaves the others something. */
+  readonly pullDownloads: number;
   readonly limits: Limits;
   readonly transfer: Omit<DownloadOptions, 'signal'>;
 }
@@ -186,25 +188,61 @@ async function fetchConfig(
       `cannot use the image config of "${image}": it has ${descriptor.size} bytes, more than ${maxConfig}`,
     );
   }
-  const target = new MemoryTarget();
-  await download(request.repository, descriptor, target, { ...context.transfer, signal: request.signal });
-  const bytes = Buffer.concat(target.chunks);
-  const found = sha256(bytes);
-  if (found !== descriptor.digest) {
+  const bytes = await withMirrors(request.repository, async (onSource) => {
+    const target = new MemoryTarget(descriptor.size);
+    const options = { ...context.transfer, signal: request.signal, onSource };
+    await download(request.repository, descriptor, target, options);
+    const content = Buffer.concat(target.chunks);
+    const found = sha256(content);
+    if (found === descriptor.digest) return content;
     throw new NodeletError(
       'DIGEST_MISMATCH',
       `cannot use the image config of "${image}": its digest is ${found}, not ${descriptor.digest}`,
     );
-  }
+  });
   await context.blobs.put(bytes, lease);
   return bytes;
 }
 
+/**
+ * Work on a blob that a mirror may have spoilt: where the bytes are wrong, the mirrors that sent some of them are not
+ * asked again, and the work is done once more.
+ */
+async function withMirrors<T>(
+  repository: Repository,
+  work: (onSource: (endpoint: Endpoint) => void) => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    const sources = new Set<Endpoint>();
+    try {
+      return await work((endpoint) => sources.add(endpoint));
+    } catch (error) {
+      if (!hasCode(error, 'DIGEST_MISMATCH', 'SIZE_MISMATCH')) throw error;
+      const distrusted = [...sources].filter((endpoint) => repository.distrust(endpoint));
+      if (distrusted.length === 0) throw error;
+    }
+  }
+}
+
+/** A config: small, so that it comes in one piece and in order. */
 class MemoryTarget implements BlobTarget {
   readonly chunks: Buffer[] = [];
+  readonly #size: number;
   offset = 0;
 
-  async write(chunks: readonly Buffer[]): Promise<void> {
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  get received(): number {
+    return this.offset;
+  }
+
+  missing(): readonly (readonly [number, number])[] {
+    return this.offset < this.#size ? [[this.offset, this.#size]] : [];
+  }
+
+  async write(_at: number, chunks: readonly Buffer[]): Promise<void> {
     for (const chunk of chunks) {
       this.chunks.push(chunk);
       this.offset += chunk.length;
@@ -226,10 +264,11 @@ async function fetchLayers(
   const stop = new AbortController();
   using linked = new LinkedSignal([request.signal, stop.signal]);
   const { signal } = linked;
+  const own = new Semaphore(context.pullDownloads);
   let failure: unknown;
   let below: Promise<unknown> = Promise.resolve();
   const tasks = manifest.layers.map((layer, i) => {
-    const task = fetchLayer(context, { ...request, signal }, layer, {
+    const task = fetchLayer(context, { ...request, signal }, own, layer, {
       chainId: chain[i] ?? '',
       diffId: config.rootfs.diff_ids[i] ?? '',
       below: chain.slice(0, i),
@@ -251,6 +290,7 @@ async function fetchLayers(
 async function fetchLayer(
   context: PullContext,
   request: PullRequest,
+  own: Semaphore,
   layer: Descriptor,
   target: Pick<Parameters<LayerStore['ensure']>[0], 'chainId' | 'diffId' | 'below' | 'belowReady' | 'lease'>,
 ): Promise<void> {
@@ -259,31 +299,44 @@ async function fetchLayer(
   const emit = (phase: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists', current: number): void =>
     request.emit({ kind: 'layer', digest, phase, current, total });
   const use = async <T>(work: Parameters<typeof context.blobs.use<T>>[0]['work']): Promise<T> => {
-    const release = await context.downloads.acquire(signal);
+    const mine = await own.acquire(signal);
     try {
-      return await context.blobs.use({
-        digest,
-        size: total,
-        signal,
-        work,
-        download: async (blob, own) => {
-          const counted: BlobTarget = {
-            get offset() {
-              return blob.offset;
+      return await withMirrors(repository, async (onSource) => {
+        const release = await context.downloads.acquire(signal);
+        try {
+          return await context.blobs.use({
+            digest,
+            size: total,
+            signal,
+            work,
+            download: async (blob, stop) => {
+              const options = { ...context.transfer, signal: stop, onSource };
+              await download(repository, layer, counted(blob), options);
+              release();
+              mine();
             },
-            async write(chunks) {
-              await blob.write(chunks);
-              emit('downloading', blob.offset);
-            },
-          };
-          await download(repository, layer, counted, { ...context.transfer, signal: own });
+          });
+        } finally {
           release();
-        },
+        }
       });
     } finally {
-      release();
+      mine();
     }
   };
+  const counted = (blob: BlobTarget): BlobTarget => ({
+    get offset() {
+      return blob.offset;
+    },
+    get received() {
+      return blob.received;
+    },
+    missing: () => blob.missing(),
+    async write(at, chunks) {
+      await blob.write(at, chunks);
+      emit('downloading', blob.received);
+    },
+  });
   if (context.layers.has(target.chainId) && context.blobs.has(digest, total)) {
     emit('exists', total);
     return;

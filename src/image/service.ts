@@ -14,7 +14,14 @@ import { type Packed, type PackOptions, pack } from './pack/index.ts';
 import { machinePlatform, type Platform, parsePlatform } from './platform.ts';
 import { type PullContext, pull } from './pull.ts';
 import { familiarName, formatReference, parseReference } from './reference.ts';
-import { credentialFile, defaultRetry, RegistryClient, readCredentials } from './registry/index.ts';
+import {
+  Bandwidth,
+  credentialFile,
+  defaultChunks,
+  defaultRetry,
+  RegistryClient,
+  readCredentials,
+} from './registry/index.ts';
 import { Semaphore } from './semaphore.ts';
 import { SharedWork } from './shared-work.ts';
 import { SnapshotStore } from './snapshots.ts';
@@ -40,6 +47,9 @@ import { WorkerPool } from './unpack/pool.ts';
 import { readUsers } from './users.ts';
 
 const maxCachedUsers = 64;
+/** Blobs at a time, of the node and of one pull. */
+const defaultDownloads = 6;
+const defaultDownloadsPerPull = 4;
 
 export class ImageService implements ImageSource {
   readonly #log: Log;
@@ -90,16 +100,29 @@ export class ImageService implements ImageSource {
     this.#client = new RegistryClient({
       log: options.log,
       insecureRegistries: options.insecureRegistries ?? [],
+      ...(options.hostDirectories === undefined ? {} : { hostDirectories: options.hostDirectories }),
+      mirrorCredentials: async (domain, path) =>
+        await readCredentials(this.#credentialFile, { domain, path }),
       ...idle,
     });
+    const maxDownloads = options.maxDownloads ?? defaultDownloads;
+    const chunks = { ...defaultChunks, ...options.chunks };
     this.#context = {
       paths: this.#paths,
       blobs: this.#blobs,
       layers: this.#layers,
       index,
-      downloads: new Semaphore(options.maxDownloads ?? 4),
+      downloads: new Semaphore(maxDownloads),
+      pullDownloads: options.maxDownloadsPerPull ?? defaultDownloadsPerPull,
       limits,
-      transfer: { log: options.log, retry: defaultRetry, ...idle },
+      transfer: {
+        log: options.log,
+        retry: defaultRetry,
+        chunks,
+        extraConnections: new Semaphore(maxDownloads * Math.max(1, chunks.connections - 1)),
+        ...(options.maxBandwidth === undefined ? {} : { bandwidth: new Bandwidth(options.maxBandwidth) }),
+        ...idle,
+      },
     };
     this.ready = this.#recover();
   }
@@ -185,13 +208,22 @@ export class ImageService implements ImageSource {
   async pull(text: string, options: PullOptions = {}): Promise<ImageRecord> {
     const reference = parseReference(text);
     const platform = this.#platform(options.platform);
-    const auth = options.auth ?? readCredentials(this.#credentialFile, reference);
+    const auth =
+      options.auth ??
+      (options.anonymous === true
+        ? undefined
+        : await readCredentials(this.#credentialFile, reference, options.signal));
+    const { tlsVerify, certDirectory } = options;
+    const how = {
+      ...(tlsVerify === undefined ? {} : { tlsVerify }),
+      ...(certDirectory === undefined ? {} : { certDirectory }),
+    };
     const secret = createHash('sha256')
-      .update(JSON.stringify(auth ?? null))
+      .update(JSON.stringify([auth ?? null, how]))
       .digest('hex');
     const key = `${formatReference(reference)} ${JSON.stringify(platform)} ${secret}`;
     const start = async (signal: AbortSignal, emit: (event: PullEvent) => void): Promise<string> => {
-      const repository = this.#client.repository(reference, auth);
+      const repository = this.#client.repository(reference, auth, how);
       const tell = (event: PullEvent): void => {
         emit(event);
         this.progress.emit({ reference: formatReference(reference), event });

@@ -114,7 +114,14 @@ export interface PullProgress {
 }
 
 export interface PullOptions {
+  /** In place of what the credential file (and the helpers that it names) has for the registry. */
   readonly auth?: PullAuth;
+  /** Without credentials, whatever the credential file has. */
+  readonly anonymous?: boolean;
+  /** False: the registry's certificate is not checked, and plain HTTP is taken where there is no TLS. */
+  readonly tlsVerify?: boolean;
+  /** Docker's directory of a registry's certificates: `*.crt` authorities, `NAME.cert` and `NAME.key` our own. */
+  readonly certDirectory?: string;
   /** `os/arch[/variant]`, default this machine's. */
   readonly platform?: string;
   readonly onEvent?: (event: PullEvent) => void;
@@ -129,8 +136,16 @@ export interface ImageServiceOptions {
   readonly insecureRegistries?: readonly string[];
   /** docker's config.json or podman's auth.json; default $REGISTRY_AUTH_FILE, else docker's. */
   readonly credentialFile?: string;
-  /** Downloads at a time, of all pulls together; default 4. */
+  /** Directories with `HOST/hosts.toml` as containerd has them; default those of nodelet, containerd and docker in /etc. */
+  readonly hostDirectories?: readonly string[];
+  /** Blobs that are downloaded at a time, of all pulls together; default 6. */
   readonly maxDownloads?: number;
+  /** The same of one pull; default 4. */
+  readonly maxDownloadsPerPull?: number;
+  /** How large blobs are cut up; default 8 MiB over 4 connections. */
+  readonly chunks?: { readonly size?: number; readonly connections?: number };
+  /** Bytes a second, of all downloads together; default no limit. */
+  readonly maxBandwidth?: number;
   /** Threads that unpack; default one for each CPU, 2 to 4. */
   readonly workers?: number;
   /** Milliseconds without progress after which a transfer is broken off and continued; default 60,000. */

@@ -8,14 +8,21 @@ import { describeError, NodeletError } from '../../base/index.ts';
 import { quote } from '../digest.ts';
 import type { PullAuth } from '../types.ts';
 import type { Challenge } from './challenge.ts';
-import { drain, type Http, type HttpResponse, isLoopback, readBody } from './http.ts';
+import { drain, type Http, type HttpResponse, readBody } from './http.ts';
+import { isLoopback } from './names.ts';
+import { authoritiesOnly, type TlsProfile } from './tls.ts';
 
 /** Most bytes of a token answer, and of any error body. */
 export const maxErrorBody = 1024 * 1024;
 
 export interface AuthTarget {
-  /** `host[:port]` as the reference has it. */
+  /** `host[:port]` as the reference (or the configuration, for a mirror) has it. */
   readonly registry: string;
+  /** The origin whose challenges are answered, and how it is spoken to. */
+  readonly origin: string;
+  readonly tls: TlsProfile | undefined;
+  /** True where `origin` may be spoken to in plain HTTP, its token server on the same host too. */
+  readonly plain: boolean;
   /** `repository:library/busybox:pull`. */
   readonly scope: string;
   readonly auth: PullAuth | undefined;
@@ -37,6 +44,8 @@ export class Authenticator {
   readonly #now: () => number;
   readonly #tokens = new Map<string, Token>();
   readonly #fetching = new Map<string, Promise<Token>>();
+  /** Refresh tokens that token servers gave with a token: they stand for the credentials afterwards. */
+  readonly #refresh = new Map<string, string>();
 
   constructor(http: Http, plainAllowed: (host: string) => boolean, now: () => number = Date.now) {
     this.#http = http;
@@ -101,14 +110,20 @@ export class Authenticator {
     } catch {
       throw unauthorized(target, `its token realm ${quote(realmText)} is no URL`);
     }
-    const plain = realm.protocol === 'http:' && (this.#plainAllowed(realm.host) || isLoopback(realm.host));
+    if (realm.username !== '' || realm.password !== '') {
+      throw unauthorized(target, `its token realm ${quote(realm.origin)} carries credentials of its own`);
+    }
+    const sameHost = realm.hostname === new URL(target.origin).hostname;
+    const plain =
+      realm.protocol === 'http:' &&
+      (this.#plainAllowed(realm.host) || isLoopback(realm.host) || (target.plain && sameHost));
     if (realm.protocol !== 'https:' && !plain) {
       throw unauthorized(target, `its token realm ${quote(realmText)} is not https`);
     }
     const service = challenge.params.get('service');
     const scope = challenge.params.get('scope') ?? target.scope;
-    const response =
-      (await this.#post(target, realm, service, scope)) ?? (await this.#get(target, realm, service, scope));
+    const ask: TokenRequest = { target, realm, service, scope };
+    const response = (await this.#renew(ask)) ?? (await this.#post(ask)) ?? (await this.#get(ask));
     if (response.status !== 200) {
       const status = response.status;
       await drain(response);
@@ -117,16 +132,23 @@ export class Authenticator {
     return this.#read(target, realm, await readBody(response, maxErrorBody, 'a token'));
   }
 
+  /** By the refresh token of an earlier answer. Undefined where there is none, or it is not taken any more. */
+  async #renew(ask: TokenRequest): Promise<HttpResponse | undefined> {
+    const key = ownerOf(ask.target);
+    const refresh = this.#refresh.get(key);
+    if (refresh === undefined) return undefined;
+    const form = formOf(ask, { grant_type: 'refresh_token', refresh_token: refresh });
+    const response = await this.#send(ask, postForm(ask.realm, form));
+    if (response.status === 200) return response;
+    this.#refresh.delete(key);
+    await drain(response);
+    return undefined;
+  }
+
   /** OAuth2. Undefined where the server does not know it and a plain GET has to be tried. */
-  async #post(
-    target: AuthTarget,
-    realm: URL,
-    service: string | undefined,
-    scope: string,
-  ): Promise<HttpResponse | undefined> {
-    const { username, password, identityToken } = target.auth ?? {};
-    const form = new URLSearchParams({ client_id: clientId, scope });
-    if (service !== undefined) form.set('service', service);
+  async #post(ask: TokenRequest): Promise<HttpResponse | undefined> {
+    const { username, password, identityToken } = ask.target.auth ?? {};
+    const form = formOf(ask, {});
     if (identityToken !== undefined) {
       form.set('grant_type', 'refresh_token');
       form.set('refresh_token', identityToken);
@@ -137,11 +159,7 @@ export class Authenticator {
     } else {
       return undefined;
     }
-    const response = await this.#send(target, realm, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-www-form-urlencoded' },
-      body: form.toString(),
-    });
+    const response = await this.#send(ask, postForm(ask.realm, form));
     if (identityToken === undefined && [400, 401, 404, 405].includes(response.status)) {
       await drain(response);
       return undefined;
@@ -149,32 +167,32 @@ export class Authenticator {
     return response;
   }
 
-  async #get(
-    target: AuthTarget,
-    realm: URL,
-    service: string | undefined,
-    scope: string,
-  ): Promise<HttpResponse> {
+  async #get(ask: TokenRequest): Promise<HttpResponse> {
+    const { target, realm, service, scope } = ask;
     const url = new URL(realm);
     if (service !== undefined) url.searchParams.set('service', service);
     for (const one of scope.split(' ')) if (one !== '') url.searchParams.append('scope', one);
     const basic = basicHeader(target.auth);
-    return await this.#send(target, url, {
+    return await this.#send(ask, {
       method: 'GET',
+      url,
       headers: basic === undefined ? {} : { authorization: basic },
     });
   }
 
   async #send(
-    target: AuthTarget,
-    url: URL,
-    request: { method: 'GET' | 'POST'; headers: Record<string, string>; body?: string },
+    { target }: TokenRequest,
+    request: { method: 'GET' | 'POST'; url: URL; headers: Record<string, string>; body?: string },
   ): Promise<HttpResponse> {
+    const { url } = request;
+    // A token server on another host is trusted by the same authorities; what else is said is said of the registry.
+    const sameHost = url.hostname === new URL(target.origin).hostname;
     try {
       return await this.#http.send({
         ...request,
-        url,
         headers: { ...request.headers, accept: 'application/json' },
+        tls: sameHost ? target.tls : authoritiesOnly(target.tls),
+        plain: sameHost && target.plain,
       });
     } catch (error) {
       if (error instanceof NodeletError) throw error;
@@ -199,6 +217,9 @@ export class Authenticator {
     const token = answer.token ?? answer.access_token;
     // A token becomes a header: visible ASCII only.
     if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw fail('without a token');
+    const refresh = answer.refresh_token;
+    if (target.auth !== undefined && typeof refresh === 'string' && refresh !== '')
+      this.#refresh.set(ownerOf(target), refresh);
     const said = typeof answer.expires_in === 'number' ? answer.expires_in : minLifetime;
     const lifetime = Math.min(Math.max(said, minLifetime), 86_400);
     // A tenth early, so that it does not expire on the way.
@@ -206,11 +227,38 @@ export class Authenticator {
   }
 }
 
-function keyOf(target: AuthTarget): string {
+interface TokenRequest {
+  readonly target: AuthTarget;
+  readonly realm: URL;
+  readonly service: string | undefined;
+  readonly scope: string;
+}
+
+function formOf({ service, scope }: TokenRequest, more: Readonly<Record<string, string>>): URLSearchParams {
+  const form = new URLSearchParams({ client_id: clientId, scope, ...more });
+  if (service !== undefined) form.set('service', service);
+  return form;
+}
+
+function postForm(url: URL, form: URLSearchParams) {
+  return {
+    method: 'POST',
+    url,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    body: form.toString(),
+  } as const;
+}
+
+/** Who asks: registry and credentials. */
+function ownerOf(target: AuthTarget): string {
   const secret = createHash('sha256')
     .update(JSON.stringify(target.auth ?? null))
     .digest('hex');
-  return `${target.registry}\n${target.scope}\n${secret}`;
+  return `${target.origin}\n${secret}`;
+}
+
+function keyOf(target: AuthTarget): string {
+  return `${target.scope}\n${ownerOf(target)}`;
 }
 
 function basicHeader(auth: PullAuth | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /**
- * Credentials from docker's config.json and podman's auth.json: the `auths` table. Credential helpers are programs
- * and not started here; where one would be needed, that is said.
+ * Credentials from docker's config.json and podman's auth.json: a helper that is named for the registry
+ * (`credHelpers`), the one for all of them (`credsStore`), then the `auths` table.
  */
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -8,6 +8,10 @@ import { join } from 'node:path';
 import { hasCode, NodeletError } from '../../base/index.ts';
 import type { Reference } from '../reference.ts';
 import type { PullAuth } from '../types.ts';
+import { askHelper } from './credential-helper.ts';
+
+/** What credentials are for: a repository of a registry. */
+export type CredentialScope = Pick<Reference, 'domain' | 'path'>;
 
 /** $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, else ~/.docker/config.json. */
 export function credentialFile(env: NodeJS.ProcessEnv = process.env): string {
@@ -17,8 +21,18 @@ export function credentialFile(env: NodeJS.ProcessEnv = process.env): string {
   return join(folder !== undefined && folder !== '' ? folder : join(homedir(), '.docker'), 'config.json');
 }
 
-/** What the file says for the reference; undefined where it says nothing or is absent. */
-export function readCredentials(file: string, reference: Reference): PullAuth | undefined {
+/** Largest file that is read. */
+const maxFile = 4 * 1024 * 1024;
+
+/**
+ * What the file, and the helpers that it names, say for a repository; undefined where they say nothing or the file is
+ * absent. Throws CREDENTIALS_INVALID and CREDENTIAL_HELPER_FAILED.
+ */
+export async function readCredentials(
+  file: string,
+  scope: CredentialScope,
+  signal?: AbortSignal,
+): Promise<PullAuth | undefined> {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
@@ -26,23 +40,70 @@ export function readCredentials(file: string, reference: Reference): PullAuth | 
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw new NodeletError('CREDENTIALS_INVALID', `cannot read credentials from "${file}"`, { cause: error });
   }
-  return findCredentials(text, reference, file);
+  if (text.length > maxFile) {
+    throw new NodeletError(
+      'CREDENTIALS_INVALID',
+      `cannot read credentials from "${file}": it has more than ${maxFile} bytes`,
+    );
+  }
+  const document = parseFile(text, file);
+  for (const { name, server } of helpersFor(document, scope, file)) {
+    const found = await askHelper(name, server, signal);
+    if (found !== undefined) return found;
+  }
+  return findIn(document, scope, file);
 }
 
-/** Pure part of `readCredentials`. The most specific key wins: `host/a/b`, then `host/a`, then `host`. */
-export function findCredentials(
-  json: string,
-  reference: Reference,
-  file = 'config.json',
-): PullAuth | undefined {
+/** Docker Hub's name in docker's own files. */
+const hubServer = 'https://index.docker.io/v1/';
+
+/** The helpers to ask for a repository, and by which name of the registry, in order. Pure. */
+export function helpersFor(
+  document: unknown,
+  scope: CredentialScope,
+  file: string,
+): { readonly name: string; readonly server: string }[] {
   const fail = (reason: string): NodeletError =>
     new NodeletError('CREDENTIALS_INVALID', `cannot read credentials from "${file}": ${reason}`);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(json);
-  } catch {
-    throw fail('it is not JSON');
+  const server = scope.domain === 'docker.io' ? hubServer : scope.domain;
+  const helpers = field(document, 'credHelpers');
+  const store = field(document, 'credsStore');
+  const found: string[] = [];
+  if (helpers !== undefined && helpers !== null) {
+    if (typeof helpers !== 'object') throw fail('"credHelpers" is not an object');
+    for (const [key, name] of Object.entries(helpers)) {
+      if (normaliseKey(key) !== scope.domain) continue;
+      if (typeof name !== 'string') throw fail(`"credHelpers" has a value for "${key}" that is not a string`);
+      if (name !== '') found.push(name);
+    }
   }
+  if (store !== undefined && store !== null && store !== '') {
+    if (typeof store !== 'string') throw fail('"credsStore" is not a string');
+    found.push(store);
+  }
+  return [...new Set(found)].map((name) => ({ name, server }));
+}
+
+function parseFile(json: string, file: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw new NodeletError('CREDENTIALS_INVALID', `cannot read credentials from "${file}": it is not JSON`);
+  }
+}
+
+/** The `auths` of a file's text. The most specific key wins: `host/a/b`, then `host/a`, then `host`. Pure. */
+export function findCredentials(
+  json: string,
+  scope: CredentialScope,
+  file = 'config.json',
+): PullAuth | undefined {
+  return findIn(parseFile(json, file), scope, file);
+}
+
+function findIn(parsed: unknown, scope: CredentialScope, file: string): PullAuth | undefined {
+  const fail = (reason: string): NodeletError =>
+    new NodeletError('CREDENTIALS_INVALID', `cannot read credentials from "${file}": ${reason}`);
   const auths = field(parsed, 'auths');
   if (auths === undefined || auths === null) return undefined;
   if (typeof auths !== 'object') throw fail('"auths" is not an object');
@@ -52,7 +113,7 @@ export function findCredentials(
     // An exact key beats one that only normalises to the same host.
     if (!table.has(normal) || normal === key) table.set(normal, value);
   }
-  for (const key of candidates(reference)) {
+  for (const key of candidates(scope)) {
     const entry = table.get(key);
     if (entry === undefined) continue;
     const auth = readEntry(entry, (reason) => fail(`the entry for "${key}" ${reason}`));
@@ -61,10 +122,10 @@ export function findCredentials(
   return undefined;
 }
 
-function candidates(reference: Reference): string[] {
-  const parts = reference.path.split('/');
-  const keys = parts.map((_, i) => `${reference.domain}/${parts.slice(0, parts.length - i).join('/')}`);
-  return [...keys, reference.domain];
+function candidates(scope: CredentialScope): string[] {
+  const parts = scope.path.split('/');
+  const keys = parts.map((_, i) => `${scope.domain}/${parts.slice(0, parts.length - i).join('/')}`);
+  return [...keys, scope.domain];
 }
 
 /** `https://index.docker.io/v1/` is docker.io; scheme, API path and trailing slash do not count. */

@@ -1,19 +1,29 @@
 /**
- * One blob from a registry into a file, however often the transfer breaks: it goes on at the byte where it stopped.
- * A transfer that crawls is broken off as well, because a few bytes a minute would hold a pull for ever. What was
- * fetched is not checked here; that is the reader's part.
+ * One blob from a registry into a file, however often a transfer breaks: it goes on at the byte where it stopped. A
+ * large blob comes in pieces over several connections, where the registry knows ranges; a piece that crawls while the
+ * others do not is asked for again, of another host where there is one. What was fetched is not checked here; that is
+ * the reader's part.
  */
 import { abortReason, LinkedSignal, type Log, NodeletError, sleep } from '../../base/index.ts';
 import type { Descriptor } from '../documents.ts';
 import { formatReference } from '../reference.ts';
-import { type Repository, unreachable } from './client.ts';
+import type { Semaphore } from '../semaphore.ts';
+import type { Bandwidth } from './bandwidth.ts';
+import { type BlobAnswer, type Repository, unreachable } from './client.ts';
+import type { Endpoint } from './endpoints.ts';
+import { type ChunkPolicy, cut, defaultChunks, isStraggler, type Pace, type Piece } from './pieces.ts';
 import { classify, defaultRetry, type Failure, type RetryPolicy, retryDelay } from './retry.ts';
+import { type Body, Stalled, type Transfer, transfer } from './transfer.ts';
 
 export interface DownloadTarget {
-  /** Bytes that are there already; moves on with every write. */
+  /** Bytes from the start on without a gap. */
   readonly offset: number;
+  /** Bytes that are there. */
+  readonly received: number;
+  /** What is not there, in order. */
+  missing(): readonly (readonly [from: number, to: number])[];
   /** Rejects with a `NodeletError` only: anything else is taken for a failure of the network. */
-  write(chunks: readonly Buffer[]): Promise<void>;
+  write(at: number, chunks: readonly Buffer[]): Promise<void>;
 }
 
 export interface DownloadOptions {
@@ -22,13 +32,18 @@ export interface DownloadOptions {
   readonly retry?: RetryPolicy;
   /** Milliseconds in which at least `minProgress` bytes have to arrive. */
   readonly idleTimeout?: number;
+  readonly chunks?: ChunkPolicy;
+  /** Connections of all downloads beyond the first of each. */
+  readonly extraConnections?: Semaphore;
+  readonly bandwidth?: Bandwidth;
+  /** Hears who sends: once for each host. */
+  readonly onSource?: (endpoint: Endpoint) => void;
 }
 
-/** Bytes that count as progress: within the idle time, and for the number of tries to start again. */
-const minProgress = 64 * 1024;
+/** Bytes after which the number of tries starts again. */
 const resetProgress = 1024 * 1024;
-/** Chunks are gathered to this size before they are written: one system call and one thread pool job each. */
-const writeSize = 1024 * 1024;
+/** How often the pace of the pieces is compared. Milliseconds. */
+const paceInterval = 1000;
 
 export async function download(
   repository: Repository,
@@ -36,125 +51,238 @@ export async function download(
   target: DownloadTarget,
   options: DownloadOptions,
 ): Promise<void> {
-  const retry = options.retry ?? defaultRetry;
-  let next = 2;
-  let pause = 0;
-  while (target.offset < blob.size) {
-    const before = target.offset;
-    let failure: Failure | undefined;
-    let cause: unknown;
-    try {
-      await transfer(repository, blob, target, options);
-      if (target.offset >= blob.size) return;
-      failure = { kind: 'network', code: 'EOF', established: true };
-    } catch (error) {
-      if (options.signal.aborted) throw abortReason(options.signal);
-      failure = error instanceof Stalled ? { kind: 'timeout', code: 'STALLED' } : classify(error);
-      if (failure === undefined || error instanceof NodeletError) throw error;
-      cause = error;
-    }
-    // Tries are counted between two megabytes, or a server that hangs up after every byte would be asked for ever.
-    if (target.offset - before >= resetProgress) next = 2;
-    const delay = retryDelay(failure, next, pause, retry);
-    if (delay === undefined) throw gaveUp(repository, blob, target.offset, failure, cause);
-    options.log.debug(
-      { digest: blob.digest, offset: target.offset, failure, delay },
-      'transfer of a blob is continued',
-    );
-    next += 1;
-    pause = delay;
-    await sleep(delay, options.signal);
-  }
+  using work = new Download(repository, blob, target, options);
+  await work.run();
 }
 
-class Stalled extends Error {}
+class Straggler extends Error {}
 
-async function transfer(
-  repository: Repository,
-  blob: Descriptor,
-  target: DownloadTarget,
-  options: DownloadOptions,
-): Promise<void> {
-  const stall = new AbortController();
-  using linked = new LinkedSignal([options.signal, stall.signal]);
-  const { signal } = linked;
-  const answer = await repository.blob(blob.digest, target.offset, signal);
-  const { body } = answer;
-  body.on('error', () => {}); // after a break of ours nobody waits for its error
-  let at = answer.start;
-  let mark = at;
-  // A registry without ranges starts again at 0: what is there already is skipped.
-  let skip = target.offset - answer.start;
-  const watch = setInterval(() => {
-    if (at - mark < minProgress) stall.abort(new Stalled(`less than ${minProgress} bytes arrived in time`));
-    mark = at;
-  }, options.idleTimeout ?? 60_000);
-  watch.unref();
-  try {
-    if (answer.total !== undefined && answer.total !== blob.size)
-      throw wrongSize(repository, blob, answer.total);
-    let waiting: Buffer[] = [];
-    let size = 0;
-    let writing: Promise<void> | undefined;
-    const flush = async (): Promise<void> => {
-      await writing;
-      const chunks = waiting;
-      waiting = [];
-      size = 0;
-      writing = chunks.length === 0 ? undefined : target.write(chunks);
-      // Errors are taken by the next flush; until then they must not count as unhandled.
-      writing?.catch(() => {});
+class Download implements Disposable {
+  readonly #repository: Repository;
+  readonly #blob: Descriptor;
+  readonly #target: DownloadTarget;
+  readonly #options: DownloadOptions;
+  readonly #chunks: ChunkPolicy;
+  readonly #stop = new AbortController();
+  readonly #linked: LinkedSignal;
+  readonly #queue: Piece[];
+  readonly #active = new Map<Transfer, { readonly piece: Piece; readonly abort: AbortController }>();
+  /** Of pieces that are done. */
+  readonly #paces: Pace[] = [];
+  readonly #lanes: Promise<void>[] = [];
+  readonly #heard = new Set<Endpoint>();
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(repository: Repository, blob: Descriptor, target: DownloadTarget, options: DownloadOptions) {
+    this.#repository = repository;
+    this.#blob = blob;
+    this.#target = target;
+    this.#options = options;
+    this.#chunks = options.chunks ?? defaultChunks;
+    this.#linked = new LinkedSignal([options.signal, this.#stop.signal]);
+    const pieces = this.#isLarge;
+    this.#queue = pieces ? cut(target.missing(), this.#chunks.size) : gaps(target);
+    this.#timer = pieces ? setInterval(() => this.#compare(), paceInterval) : undefined;
+    this.#timer?.unref();
+  }
+
+  get #isLarge(): boolean {
+    return this.#chunks.connections > 1 && this.#blob.size >= 2 * this.#chunks.size;
+  }
+
+  async run(): Promise<void> {
+    this.#open();
+    let failure: unknown;
+    // Lanes open lanes: the list grows while it is waited for.
+    for (let i = 0; i < this.#lanes.length; i += 1) {
+      try {
+        await this.#lanes[i];
+      } catch (error) {
+        failure ??= error;
+        this.#stop.abort(error);
+      }
+    }
+    if (this.#options.signal.aborted) throw abortReason(this.#options.signal);
+    if (failure !== undefined) throw failure;
+  }
+
+  #open(permit?: () => void): void {
+    const lane = this.#lane().finally(() => permit?.());
+    // It is waited for in its turn; until then its failure must not count as unhandled, and stops the others at once.
+    lane.catch((error: unknown) => this.#stop.abort(error));
+    this.#lanes.push(lane);
+  }
+
+  /** After the first piece turned out to be one: the other connections. */
+  async #widen(): Promise<void> {
+    const { extraConnections } = this.#options;
+    for (let open = 1; open < this.#chunks.connections && this.#queue.length > 0; open += 1) {
+      const permit = await extraConnections?.acquire(this.#linked.signal);
+      if (this.#queue.length === 0) permit?.();
+      else this.#open(permit);
+    }
+  }
+
+  /** One connection: piece after piece, each until it is there. */
+  async #lane(): Promise<void> {
+    let next = 2;
+    let pause = 0;
+    for (let piece = this.#queue.shift(); piece !== undefined; ) {
+      const before = this.#target.received;
+      const { rest, failure, cause } = await this.#piece(piece);
+      if (rest === undefined) {
+        next = 2;
+        piece = this.#queue.shift();
+        continue;
+      }
+      piece = rest;
+      if (failure === undefined) continue;
+      // Tries are counted between two megabytes, or a server that hangs up after every byte would be asked for ever.
+      if (this.#target.received - before >= resetProgress) next = 2;
+      const delay = retryDelay(failure, next, pause, this.#options.retry ?? defaultRetry);
+      if (delay === undefined) throw this.#gaveUp(failure, cause);
+      this.#options.log.debug(
+        { digest: this.#blob.digest, offset: piece.from, failure, delay },
+        'transfer of a blob is continued',
+      );
+      next += 1;
+      pause = delay;
+      await sleep(delay, this.#linked.signal);
+    }
+  }
+
+  /** One transfer. What is left of the piece comes back, and why, where that was not our own choice. */
+  async #piece(
+    piece: Piece,
+  ): Promise<{ rest?: Piece | undefined; failure?: Failure | undefined; cause?: unknown }> {
+    const abort = new AbortController();
+    using linked = new LinkedSignal([this.#linked.signal, abort.signal]);
+    const { bandwidth, idleTimeout } = this.#options;
+    let own: Transfer | undefined;
+    let ranged = true;
+    const rest = (): { rest?: Piece } => {
+      const [gap] = gaps(this.#target, ranged ? piece : undefined);
+      if (gap === undefined) return {};
+      const to = ranged ? piece.to : this.#blob.size;
+      return { rest: { from: gap.from, to, attempt: piece.attempt + 1 } };
     };
     try {
-      for await (let chunk of body as AsyncIterable<Buffer>) {
-        if (at + chunk.length > blob.size) throw wrongSize(repository, blob, undefined);
-        at += chunk.length;
-        const known = Math.min(skip, chunk.length);
-        skip -= known;
-        chunk = chunk.subarray(known);
-        if (chunk.length === 0) continue;
-        waiting.push(chunk);
-        size += chunk.length;
-        if (size >= writeSize) await flush();
-      }
+      await transfer({
+        open: async (signal) => await this.#ask(piece, signal),
+        begun: (transferring, isRange) => {
+          own = transferring;
+          ranged = isRange;
+          this.#active.set(transferring, { piece, abort });
+          if (!ranged)
+            this.#queue.length = 0; // the whole blob comes here
+          else if (this.#lanes.length === 1 && this.#isLarge) this.#widen().catch(() => {});
+        },
+        from: piece.from,
+        to: piece.to,
+        size: this.#blob.size,
+        missing: () => this.#target.missing(),
+        write: async (at, chunks) => await this.#target.write(at, chunks),
+        tooLong: () => this.#wrongSize(undefined),
+        signal: linked.signal,
+        idleTimeout: idleTimeout ?? 60_000,
+        ...(bandwidth === undefined ? {} : { bandwidth }),
+      });
+      if (own !== undefined) this.#paces.push(own.pace());
+      return { ...rest(), failure: broken };
+    } catch (error) {
+      if (this.#linked.signal.aborted) throw abortReason(this.#linked.signal);
+      if (abort.signal.aborted) return rest();
+      const failure = error instanceof Stalled ? stalled : classify(error);
+      if (failure === undefined || error instanceof NodeletError) throw error;
+      return { ...rest(), failure, cause: error };
     } finally {
-      // What arrived before a break is kept: the next transfer goes on after it.
-      await flush();
-      await writing;
+      if (own !== undefined) this.#active.delete(own);
     }
-  } catch (error) {
-    throw stall.signal.aborted && !options.signal.aborted ? stall.signal.reason : error;
-  } finally {
-    clearInterval(watch);
-    body.destroy();
+  }
+
+  async #ask(piece: Piece, signal: AbortSignal): Promise<Body> {
+    const { digest, size } = this.#blob;
+    const toEnd = piece.to >= size && (!this.#isLarge || piece.attempt > 0);
+    const answer: BlobAnswer = await this.#repository.blob(digest, {
+      from: piece.from,
+      ...(toEnd ? {} : { to: piece.to }),
+      attempt: piece.attempt,
+      signal,
+    });
+    const { total, endpoint } = answer;
+    if (!this.#heard.has(endpoint)) {
+      this.#heard.add(endpoint);
+      this.#options.onSource?.(endpoint);
+    }
+    if (total !== undefined && total !== size) {
+      answer.body.on('error', () => {}).destroy();
+      throw this.#wrongSize(total);
+    }
+    return answer;
+  }
+
+  /** Breaks off what crawls; its lane goes on with what is left, over a new connection. */
+  #compare(): void {
+    const running = [...this.#active].map(([own, rest]) => ({ own, pace: own.pace(), ...rest }));
+    for (const { own, pace, piece, abort } of running) {
+      const others = [
+        ...this.#paces.slice(-16),
+        ...running.filter((other) => other.own !== own).map((other) => other.pace),
+      ];
+      const left = piece.to - piece.from - pace.bytes;
+      if (!isStraggler(pace, left, piece.attempt, others)) continue;
+      this.#options.log.debug(
+        { digest: this.#blob.digest, from: piece.from, pace },
+        'a slow piece is begun again',
+      );
+      abort.abort(new Straggler('other pieces are faster'));
+    }
+  }
+
+  #wrongSize(size: number | undefined): NodeletError {
+    const { reference } = this.#repository;
+    const what = size === undefined ? 'more bytes' : `${size} bytes`;
+    return new NodeletError(
+      'SIZE_MISMATCH',
+      `cannot fetch blob ${this.#blob.digest} of "${formatReference(reference)}": ` +
+        `registry "${reference.domain}" sends ${what}, its manifest says ${this.#blob.size}`,
+    );
+  }
+
+  #gaveUp(failure: Failure, cause: unknown): NodeletError {
+    const { reference } = this.#repository;
+    const { received } = this.#target;
+    if (received === 0) return unreachable(reference, reference.domain, failure, cause);
+    return new NodeletError(
+      'DOWNLOAD_INTERRUPTED',
+      `cannot fetch blob ${this.#blob.digest} of "${formatReference(reference)}": ` +
+        `registry "${reference.domain}" broke off after ${received} of ${this.#blob.size} bytes`,
+      {
+        cause,
+        hint: 'pull again: the bytes that arrived are kept',
+        details: { received, size: this.#blob.size },
+      },
+    );
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#stop.abort(new NodeletError('ABORTED', 'the download ended'));
+    this.#linked[Symbol.dispose]();
   }
 }
 
-function wrongSize(repository: Repository, blob: Descriptor, size: number | undefined): NodeletError {
-  const what = size === undefined ? 'more bytes' : `${size} bytes`;
-  return new NodeletError(
-    'SIZE_MISMATCH',
-    `cannot fetch blob ${blob.digest} of "${formatReference(repository.reference)}": ` +
-      `registry "${repository.reference.domain}" sends ${what}, its manifest says ${blob.size}`,
-  );
-}
+const broken: Failure = { kind: 'network', code: 'EOF', established: true };
+const stalled: Failure = { kind: 'timeout', code: 'STALLED' };
 
-function gaveUp(
-  repository: Repository,
-  blob: Descriptor,
-  got: number,
-  failure: Failure,
-  cause: unknown,
-): NodeletError {
-  if (got === 0) return unreachable(repository.reference, failure, cause);
-  return new NodeletError(
-    'DOWNLOAD_INTERRUPTED',
-    `cannot fetch blob ${blob.digest} of "${formatReference(repository.reference)}": ` +
-      `registry "${repository.reference.domain}" broke off after ${got} of ${blob.size} bytes`,
-    {
-      cause,
-      hint: 'pull again: the bytes that arrived are kept',
-      details: { received: got, size: blob.size },
-    },
-  );
+/** What is missing, within `bounds`. */
+function gaps(target: DownloadTarget, bounds?: Piece): Piece[] {
+  return target
+    .missing()
+    .map(([from, to]) => ({
+      from: Math.max(from, bounds?.from ?? 0),
+      to: Math.min(to, bounds?.to ?? Number.POSITIVE_INFINITY),
+      attempt: 0,
+    }))
+    .filter(({ from, to }) => from < to);
 }

@@ -1,13 +1,14 @@
 /**
  * The transport: one function over undici, loaded at the first request (it costs 100 ms and 20 MiB). Redirects are
- * followed here, so that a credential never leaves the origin that it was meant for.
+ * followed here, so that nothing that is meant for one origin (credentials, a configured header, a client certificate,
+ * the leave not to check) ever reaches another.
  */
-import { existsSync, readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { createSecureContext, rootCertificates } from 'node:tls';
-import type { Agent, request as sendRequest } from 'undici';
+import type { Agent, Dispatcher, ProxyAgent, request as sendRequest } from 'undici';
 import { NodeletError } from '../../base/index.ts';
 import { quote } from '../digest.ts';
+import { type ProxyEnvironment, proxyFor } from './proxy.ts';
+import { secureContext, type TlsProfile } from './tls.ts';
 
 export interface HttpOptions {
   readonly connectTimeout: number;
@@ -17,13 +18,22 @@ export interface HttpOptions {
   readonly bodyTimeout: number;
   /** True for `host[:port]` where plain HTTP is allowed. */
   readonly plainAllowed: (host: string) => boolean;
+  readonly proxies: ProxyEnvironment;
 }
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  /** For the origin of `url` alone, as is `tls`. */
+  readonly ownHeaders?: Readonly<Record<string, string>>;
+  readonly tls?: TlsProfile | undefined;
+  /** True where the configuration names this origin with plain HTTP: then credentials may go there. */
+  readonly plain?: boolean | undefined;
+  /** Milliseconds, in place of the default. */
+  readonly connectTimeout?: number | undefined;
+  /** What can be sent once only (a stream) is not sent again to where a redirect leads. */
+  readonly body?: string | Uint8Array | Readable;
   readonly signal?: AbortSignal;
 }
 
@@ -36,21 +46,20 @@ export interface HttpResponse {
 }
 
 const maxRedirects = 5;
+/** Pools of connections with settings of their own; configuration that changes would otherwise pile them up. */
+const maxDispatchers = 32;
 
-/** True for names and addresses that never leave this machine. */
-export function isLoopback(host: string): boolean {
-  const name = host
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '')
-    .toLowerCase();
-  return (
-    name === 'localhost' || name.endsWith('.localhost') || name === '::1' || /^127(\.\d{1,3}){3}$/.test(name)
-  );
+interface Undici {
+  readonly Agent: typeof Agent;
+  readonly ProxyAgent: typeof ProxyAgent;
+  readonly request: typeof sendRequest;
 }
 
 export class Http {
   readonly #options: HttpOptions;
-  #agent: Promise<{ agent: Agent; request: typeof sendRequest }> | undefined;
+  /** By proxy, profile and time-out; the latest used last. */
+  readonly #dispatchers = new Map<string, Dispatcher>();
+  #undici: Promise<Undici> | undefined;
 
   constructor(options: HttpOptions) {
     this.#options = options;
@@ -58,33 +67,15 @@ export class Http {
 
   /** One request and its redirects. Rejects with the transport's own errors, and with REDIRECT_REFUSED. */
   async send(request: HttpRequest): Promise<HttpResponse> {
-    let { url, headers, method } = request;
-    let body = request.body;
+    let at: HttpRequest = { ...request, headers: { ...request.headers, ...request.ownHeaders } };
     for (let hops = 0; ; hops += 1) {
-      const response = await this.#once({
-        ...request,
-        url,
-        headers,
-        method,
-        ...(body === undefined ? {} : { body }),
-      });
+      const response = await this.#once(at);
       const location = header(response, 'location');
       if (![301, 302, 303, 307, 308].includes(response.status) || location === undefined) return response;
       await drain(response);
       if (hops >= maxRedirects)
-        throw refused(url, location, `there were more than ${maxRedirects} redirects`);
-      const next = this.#target(url, location);
-      if (next.origin !== url.origin) headers = withoutCredentials(headers);
-      // fetch's rule: what is not GET or HEAD is asked again only by 307 and 308, and never at another origin.
-      if (method === 'POST') {
-        if (next.origin !== url.origin)
-          throw refused(url, location, 'credentials are not sent to another host');
-        if (response.status < 307) {
-          method = 'GET';
-          body = undefined;
-        }
-      }
-      url = next;
+        throw refused(at.url, location, `there were more than ${maxRedirects} redirects`);
+      at = redirected(at, this.#target(at.url, location), response.status, request);
     }
   }
 
@@ -105,7 +96,11 @@ export class Http {
   }
 
   async #once(request: HttpRequest): Promise<HttpResponse> {
-    if (request.url.protocol === 'http:' && !this.#options.plainAllowed(request.url.host)) {
+    if (
+      request.url.protocol === 'http:' &&
+      request.plain !== true &&
+      !this.#options.plainAllowed(request.url.host)
+    ) {
       // reached only by a redirect from one plain registry to another host: content is checked by its digest, and
       // credentials were taken off
       if (hasCredentials(request.headers)) {
@@ -115,9 +110,9 @@ export class Http {
         );
       }
     }
-    const { agent, request: send } = await (this.#agent ??= this.#load());
-    const response = await send(request.url, {
-      dispatcher: agent,
+    const undici = await (this.#undici ??= load());
+    const response = await undici.request(request.url, {
+      dispatcher: this.#dispatcher(undici, request),
       method: request.method,
       headers: request.headers,
       ...(request.body === undefined ? {} : { body: request.body }),
@@ -126,47 +121,116 @@ export class Http {
     return { status: response.statusCode, headers: response.headers, body: response.body, url: request.url };
   }
 
-  async #load(): Promise<{ agent: Agent; request: typeof sendRequest }> {
-    // CommonJS: the bundler puts everything under `default`, Node also beside it.
-    const undici = (await import('undici')).default;
-    const agent = new undici.Agent({
+  #dispatcher(undici: Undici, request: HttpRequest): Dispatcher {
+    const proxy = proxyFor(request.url, this.#options.proxies);
+    const key = JSON.stringify([proxy, request.tls?.id, request.connectTimeout]);
+    const known = this.#dispatchers.get(key);
+    const dispatcher = known ?? this.#make(undici, request, proxy);
+    this.#dispatchers.delete(key);
+    this.#dispatchers.set(key, dispatcher);
+    for (const [old, idle] of this.#dispatchers) {
+      if (this.#dispatchers.size <= maxDispatchers) break;
+      this.#dispatchers.delete(old);
+      // What is under way ends well; nobody waits for it.
+      idle.close().catch(() => {});
+    }
+    return dispatcher;
+  }
+
+  #make(undici: Undici, request: HttpRequest, proxy: string | undefined): Dispatcher {
+    const connect = {
+      timeout: request.connectTimeout ?? this.#options.connectTimeout,
+      // RFC 8305: the other address family is tried 250 ms later
+      autoSelectFamily: true,
+      secureContext: secureContext(request.tls),
+      ...(request.tls?.skipVerify === true ? { rejectUnauthorized: false } : {}),
+    };
+    const common = {
       headersTimeout: this.#options.headersTimeout,
       bodyTimeout: this.#options.bodyTimeout,
       keepAliveTimeout: 10_000,
       maxHeaderSize: 64 * 1024,
-      connect: {
-        timeout: this.#options.connectTimeout,
-        autoSelectFamily: true,
-        secureContext: createSecureContext({ ca: trustedCertificates() }),
-      },
+    };
+    if (proxy === undefined) return new undici.Agent({ ...common, connect });
+    const own = { timeout: connect.timeout, autoSelectFamily: true, secureContext: secureContext(undefined) };
+    return new undici.ProxyAgent({
+      ...common,
+      uri: proxyUrl(proxy),
+      requestTls: connect,
+      proxyTls: own,
+      // Plain requests are asked of the proxy itself: most let nobody CONNECT to port 80.
+      proxyTunnel: request.url.protocol === 'https:',
     });
-    return { agent, request: undici.request };
   }
 
   /** Closes idle connections and breaks those in use. */
   async close(): Promise<void> {
-    const loading = this.#agent;
-    this.#agent = undefined;
-    if (loading !== undefined) await (await loading).agent.destroy();
+    const all = [...this.#dispatchers.values()];
+    this.#dispatchers.clear();
+    await Promise.all(all.map(async (dispatcher) => await dispatcher.destroy()));
   }
 }
 
-/** Node's own roots, the distribution's, and $NODE_EXTRA_CA_CERTS (which `ca` would otherwise switch off). */
-function trustedCertificates(): string[] {
-  const bundles = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt'];
-  const files = [bundles.find((path) => existsSync(path)), process.env.NODE_EXTRA_CA_CERTS];
-  const extra = files.filter((path) => path !== undefined && path !== '' && existsSync(path));
-  return [...rootCertificates, ...extra.map((path) => readFileSync(path ?? '', 'utf8'))];
+async function load(): Promise<Undici> {
+  // CommonJS: the bundler puts everything under `default`, Node also beside it.
+  return (await import('undici')).default;
+}
+
+/** Throws REGISTRY_CONFIG_INVALID; the value may hold a password and is not shown. */
+function proxyUrl(text: string): string {
+  const hint = 'proxies are $HTTPS_PROXY and $HTTP_PROXY, as http://[USER:PASSWORD@]HOST:PORT';
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw new NodeletError(
+      'REGISTRY_CONFIG_INVALID',
+      'cannot use the HTTP proxy of the environment: it is no URL',
+      {
+        hint,
+      },
+    );
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new NodeletError(
+      'REGISTRY_CONFIG_INVALID',
+      `cannot use the HTTP proxy of the environment: ${quote(url.protocol)} is not supported`,
+      { hint },
+    );
+  }
+  return url.href;
+}
+
+/** The request to where a redirect leads. */
+function redirected(from: HttpRequest, next: URL, status: number, original: HttpRequest): HttpRequest {
+  const { body, tls: _, connectTimeout: __, plain: ___, ...rest } = from;
+  let at: HttpRequest = { ...rest, url: next };
+  if (next.origin === original.url.origin) {
+    at = { ...at, tls: original.tls, connectTimeout: original.connectTimeout, plain: original.plain };
+  }
+  if (next.origin !== from.url.origin) {
+    at = { ...at, headers: withoutCredentials(from.headers, original.ownHeaders) };
+  }
+  if (from.method === 'GET' || from.method === 'HEAD') return at;
+  // fetch's rule: what is not GET or HEAD is asked again only by 307 and 308, and here never at another origin.
+  if (next.origin !== from.url.origin)
+    throw refused(from.url, next.href, 'credentials and content are not sent to another host');
+  if (status < 307) return { ...at, method: 'GET' };
+  if (body === undefined || typeof body === 'string' || body instanceof Uint8Array)
+    return body === undefined ? at : { ...at, body };
+  throw refused(from.url, next.href, 'what was sent cannot be sent again');
 }
 
 function hasCredentials(headers: Readonly<Record<string, string>>): boolean {
   return Object.keys(headers).some((name) => name.toLowerCase() === 'authorization');
 }
 
-function withoutCredentials(headers: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => !['authorization', 'cookie'].includes(name.toLowerCase())),
-  );
+function withoutCredentials(
+  headers: Readonly<Record<string, string>>,
+  own: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  const secret = new Set(['authorization', 'cookie', ...Object.keys(own).map((name) => name.toLowerCase())]);
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !secret.has(name.toLowerCase())));
 }
 
 function refused(from: URL, location: string, reason: string): NodeletError {

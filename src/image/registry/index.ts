@@ -1,4 +1,13 @@
-export { RegistryClient, type RegistryOptions, type Repository } from './client.ts';
-export { credentialFile, decodeBasic, readCredentials } from './credentials.ts';
+export { Bandwidth } from './bandwidth.ts';
+export {
+  type Answer,
+  RegistryClient,
+  type RegistryOptions,
+  type Repository,
+  type RepositoryOptions,
+} from './client.ts';
+export { credentialFile, decodeBasic, findCredentials, readCredentials } from './credentials.ts';
 export { type DownloadTarget, download } from './download.ts';
+export type { Endpoint } from './endpoints.ts';
+export { type ChunkPolicy, defaultChunks } from './pieces.ts';
 export { defaultRetry, type RetryPolicy } from './retry.ts';

@@ -14,12 +14,14 @@ export interface RetryPolicy {
   /** Shortest and longest pause, milliseconds. */
   readonly base: number;
   readonly max: number;
+  /** A server that asks for a longer pause is told to the user instead of waited for; default 60,000. Milliseconds. */
+  readonly longestRetryAfter?: number;
 }
 
 export const defaultRetry: RetryPolicy = { tries: 5, base: 200, max: 20_000 };
 
-/** A server that asks for a longer pause than this is told to the user instead of waited for. Milliseconds. */
-export const longestRetryAfter = 60_000;
+/** Milliseconds; see RetryPolicy. */
+const longestRetryAfter = 60_000;
 
 const tlsCodes =
   /^(ERR_TLS_|ERR_SSL_|EPROTO$|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH|ERR_OSSL)/;
@@ -93,7 +95,9 @@ export function retryDelay(
     case 'status':
       if (failure.status === 429 || failure.status === 408 || failure.status === 503) {
         if (failure.retryAfter === undefined) return Math.max(pause, failure.status === 429 ? 1000 : 0);
-        return failure.retryAfter > longestRetryAfter ? undefined : failure.retryAfter;
+        return failure.retryAfter > (policy.longestRetryAfter ?? longestRetryAfter)
+          ? undefined
+          : failure.retryAfter;
       }
       return failure.status >= 500 && failure.status !== 501 && next <= 4 ? pause : undefined;
   }

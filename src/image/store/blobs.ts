@@ -3,45 +3,22 @@
  * it is a partial file that a broken pull leaves behind for the next one.
  */
 import { readFileSync, rmSync, statSync } from 'node:fs';
-import { type FileHandle, open, rename, writeFile } from 'node:fs/promises';
+import { open, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  codeOf,
-  failpoint,
-  hasCode,
-  KeyedMutex,
-  LinkedSignal,
-  messageOf,
-  NodeletError,
-} from '../../base/index.ts';
+import { codeOf, failpoint, hasCode, KeyedMutex, LinkedSignal, messageOf } from '../../base/index.ts';
 import { sha256 } from '../digest.ts';
-import { diskFull, isNoRoom } from '../unpack/disk.ts';
 import type { Lease } from './leases.ts';
 import { lockFile } from './lock.ts';
+import { type BlobSource, type BlobTarget, Partial, writeError } from './partial.ts';
 import type { StorePaths } from './paths.ts';
 
-/** A blob that may still be arriving. */
-export interface BlobSource {
-  readonly path: string;
-  readonly digest: string;
-  readonly size: number;
-  /** Bytes that are there. */
-  readonly available: number;
-  /** Calls back whenever there are more; at once with what there is. */
-  onGrow(listener: (available: number) => void): void;
-}
-
-/** Fills a partial blob; see registry/download.ts. */
-export interface BlobTarget {
-  readonly offset: number;
-  write(chunks: readonly Buffer[]): Promise<void>;
-}
+export type { BlobSource, BlobTarget } from './partial.ts';
 
 export interface UseOptions<T> {
   readonly digest: string;
   readonly size: number;
   readonly signal: AbortSignal;
-  /** Brings the bytes from `target.offset` on. */
+  /** Brings the bytes that `target` is missing. */
   readonly download: (target: BlobTarget, signal: AbortSignal) => Promise<void>;
   /** Works on the blob while it arrives and checks its digest (throws DIGEST_MISMATCH). */
   readonly work: (source: BlobSource, signal: AbortSignal) => Promise<T>;
@@ -143,15 +120,15 @@ export class BlobStore {
       return await this.#useComplete(options);
     }
     const partial = await Partial.open(this.#paths.partial(digest), digest, size);
-    const resumed = partial.offset > 0;
+    const resumed = partial.received > 0;
     try {
       const result = await this.#together(partial, options);
-      await partial.sync();
+      await partial.finish();
       await this.#publish(partial.path, digest);
       return result;
     } catch (error) {
       // Bytes that were found wrong are worth nothing to the next pull, and on a full disk they are in the way.
-      if (partial.offset === 0 || /^(LAYER|DIGEST|SIZE|DIFF_ID)_|^DISK_FULL$/.test(codeOf(error) ?? '')) {
+      if (partial.received === 0 || /^(LAYER|DIGEST|SIZE|DIFF_ID)_|^DISK_FULL$/.test(codeOf(error) ?? '')) {
         rmSync(partial.path, { force: true });
       }
       throw resumed && hasCode(error, 'DIGEST_MISMATCH') ? new StaleData(error) : error;
@@ -215,86 +192,4 @@ async function sync(path: string): Promise<void> {
   } finally {
     await file.close();
   }
-}
-
-export function writeError(path: string, error: unknown): NodeletError {
-  if (error instanceof NodeletError) return error;
-  if (isNoRoom(codeOf(error))) return diskFull(path, 'store a blob', messageOf(error), error);
-  return new NodeletError('STORE_WRITE_FAILED', `cannot write to "${path}": ${messageOf(error)}`, {
-    cause: error,
-  });
-}
-
-/** The file of a blob that is not complete: written by the download, read by the work. */
-class Partial implements BlobSource, BlobTarget {
-  readonly path: string;
-  readonly digest: string;
-  readonly size: number;
-  readonly #file: FileHandle;
-  #offset: number;
-  #listener: ((available: number) => void) | undefined;
-
-  private constructor(path: string, digest: string, size: number, file: FileHandle, offset: number) {
-    this.path = path;
-    this.digest = digest;
-    this.size = size;
-    this.#file = file;
-    this.#offset = offset;
-  }
-
-  static async open(path: string, digest: string, size: number): Promise<Partial> {
-    const file = await open(path, 'r+');
-    const { size: found } = await file.stat();
-    if (found <= size) return new Partial(path, digest, size, file, found);
-    await file.truncate(0);
-    return new Partial(path, digest, size, file, 0);
-  }
-
-  get offset(): number {
-    return this.#offset;
-  }
-
-  get available(): number {
-    return this.#offset;
-  }
-
-  onGrow(listener: (available: number) => void): void {
-    this.#listener = listener;
-    listener(this.#offset);
-  }
-
-  async write(chunks: readonly Buffer[]): Promise<void> {
-    let rest = [...chunks];
-    try {
-      while (rest.length > 0) {
-        const { bytesWritten } = await this.#file.writev(rest, this.#offset);
-        this.#offset += bytesWritten;
-        rest = withoutFirst(rest, bytesWritten);
-      }
-    } catch (error) {
-      throw writeError(this.path, error);
-    }
-    failpoint('blob:after-write');
-    this.#listener?.(this.#offset);
-  }
-
-  async sync(): Promise<void> {
-    await this.#file.sync();
-  }
-
-  async close(): Promise<void> {
-    this.#listener = undefined;
-    await this.#file.close();
-  }
-}
-
-function withoutFirst(chunks: readonly Buffer[], bytes: number): Buffer[] {
-  let left = bytes;
-  const rest: Buffer[] = [];
-  for (const chunk of chunks) {
-    const cut = Math.min(left, chunk.length);
-    left -= cut;
-    if (cut < chunk.length) rest.push(chunk.subarray(cut));
-  }
-  return rest;
 }

@@ -19,6 +19,7 @@ import { MEDIA } from '../media-types.ts';
 import { choosePlatform, formatPlatform, type Platform } from '../platform.ts';
 import { type PullContext, setNames } from '../pull.ts';
 import { parseReference, storedName } from '../reference.ts';
+import type { BlobTarget } from '../store/blobs.ts';
 import { ANNOTATION } from '../store/index-file.ts';
 import { Lease } from '../store/leases.ts';
 import { detectCompression } from '../unpack/decompress.ts';
@@ -400,12 +401,9 @@ async function takeOver(
   else if (file.path !== undefined && file.ours) await context.blobs.adopt(file.path, layer.digest);
 }
 
-async function copyInto(
-  file: SourceFile,
-  target: { readonly offset: number; write(chunks: readonly Buffer[]): Promise<void> },
-): Promise<void> {
+async function copyInto(file: SourceFile, target: Pick<BlobTarget, 'offset' | 'write'>): Promise<void> {
   if (file.content !== undefined) {
-    await target.write([file.content.subarray(target.offset)]);
+    await target.write(target.offset, [file.content.subarray(target.offset)]);
     return;
   }
   if (file.path === undefined) return;
@@ -415,7 +413,7 @@ async function copyInto(
       const buffer = Buffer.allocUnsafeSlow(1024 * 1024);
       const { bytesRead } = await handle.read(buffer, 0, buffer.length, target.offset);
       if (bytesRead === 0) return;
-      await target.write([buffer.subarray(0, bytesRead)]);
+      await target.write(target.offset, [buffer.subarray(0, bytesRead)]);
     }
   } finally {
     await handle.close();

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 
 /** Codes and names of others that look like ours. */
-const foreign = /^(UND_ERR_|ERR_|EAI_AGAIN|LD_LIBRARY_PATH)/;
+const foreign = /^(UND_ERR_|ERR_|EAI_AGAIN|LD_LIBRARY_PATH|(HTTPS?|NO)_PROXY$)/;
 
 test('every code that the image room raises is explained in docs/errors.md', () => {
   const documented = new Set(

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseReference } from '../../../src/image/reference.ts';
 import { parseChallenges } from '../../../src/image/registry/challenge.ts';
-import { credentialFile, findCredentials } from '../../../src/image/registry/credentials.ts';
-import { isLoopback } from '../../../src/image/registry/http.ts';
+import { credentialFile, findCredentials, helpersFor } from '../../../src/image/registry/credentials.ts';
+import { isLoopback } from '../../../src/image/registry/names.ts';
 import {
   classify,
   defaultRetry,
@@ -232,4 +232,36 @@ test.each([
   ['10.0.0.1', false],
 ])('isLoopback(%s) is %s', (host, expected) => {
   expect(isLoopback(host)).toBe(expected);
+});
+
+describe('credential helpers', () => {
+  const scope = { domain: 'r.example:5000', path: 'a/b' };
+  test.each([
+    ['none', {}, []],
+    [
+      'the one for the registry, then the one for all',
+      { credHelpers: { 'r.example:5000': 'one', other: 'x' }, credsStore: 'all' },
+      ['one', 'all'],
+    ],
+    ['a name with scheme', { credHelpers: { 'https://r.example:5000/v2/': 'one' } }, ['one']],
+    ['the same twice', { credHelpers: { 'r.example:5000': 'all' }, credsStore: 'all' }, ['all']],
+    ['empty names', { credHelpers: { 'r.example:5000': '' }, credsStore: '' }, []],
+  ])('%s', (_, document, names) => {
+    expect(helpersFor(document, scope, 'f').map(({ name }) => name)).toEqual(names);
+  });
+
+  test('Docker Hub has its old name there', () => {
+    const document = { credHelpers: { 'https://index.docker.io/v1/': 'hub' } };
+    expect(helpersFor(document, { domain: 'docker.io', path: 'library/x' }, 'f')).toEqual([
+      { name: 'hub', server: 'https://index.docker.io/v1/' },
+    ]);
+  });
+
+  test.each([
+    [{ credHelpers: 1 }, '"credHelpers" is not an object'],
+    [{ credHelpers: { 'r.example:5000': 1 } }, 'not a string'],
+    [{ credsStore: [] }, '"credsStore" is not a string'],
+  ])('%j is refused', (document, message) => {
+    expect(() => helpersFor(document, scope, 'f')).toThrow(message);
+  });
 });
