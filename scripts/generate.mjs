@@ -2,13 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { criSource } from './gen/cri.mjs';
+import { criSource, criTablesSource } from './gen/cri.mjs';
 import { kubeTypesSource, kubeValidatorsSource } from './gen/kube.mjs';
 import { protocolHeader, protocolModule } from './gen/protocol.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const outputs = [
   [`${root}/src/cri/api.gen.ts`, criSource],
+  [`${root}/src/cri/wire/tables.gen.ts`, criTablesSource],
   [`${root}/src/kube/gen/types.gen.ts`, kubeTypesSource],
   [`${root}/src/kube/gen/validate.gen.ts`, kubeValidatorsSource],
   [`${root}/native/shim/protocol.gen.h`, protocolHeader],
