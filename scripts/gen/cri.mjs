@@ -85,9 +85,16 @@ export function criTablesSource(root) {
     const list = fields.map((f) => `'${f.number} ${f.name} ${typeOf(f)}${f.repeated ? '[]' : ''}'`);
     out.push(`  ${message}: [${list.join(', ')}],`);
   }
-  out.push('};', '', '/** Calls of each service: name on the wire, method, request, response, whether it is a stream. */');
+  out.push(
+    '};',
+    '',
+    '/** Calls of each service: name on the wire, method, request, response, whether it is a stream. */',
+  );
   for (const { name: service, calls } of services) {
-    const constant = `${service.replace(/[A-Z]/g, (c) => `_${c}`).slice(1).toUpperCase()}_CALLS`;
+    const constant = `${service
+      .replace(/[A-Z]/g, (c) => `_${c}`)
+      .slice(1)
+      .toUpperCase()}_CALLS`;
     out.push(`export const ${constant} = [`);
     for (const c of calls)
       out.push(`  ['${c.call}', '${methodName(c.call)}', '${c.request}', '${c.response}', ${c.stream}],`);

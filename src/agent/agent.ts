@@ -5,8 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { describeError, Emitter, type Log, NodeletError } from '../base/index.ts';
-import { type BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
-import { CriImageService, type ImageService, openImages } from '../image/index.ts';
+import type { BridgeNetwork } from '../cni/index.ts';
+import type { ImageService } from '../image/index.ts';
 import { type BoundPod, bindPod, type CheckedPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
 import {
   Kubelet,
@@ -19,13 +19,15 @@ import {
   type StopOptions,
   syncStaticPods,
 } from '../kubelet/index.ts';
-import { type HostFacts, probeHost, Runtime } from '../runtime/index.ts';
+import { type HostFacts, probeHost, type Runtime } from '../runtime/index.ts';
 import { REMOVE_WHEN_ENDED } from './annotations.ts';
 import type { AgentConfig } from './config.ts';
+import type { CriEndpoint } from './cri.ts';
 import { HostPorts } from './host-ports.ts';
+import { closeAll, LocalNode, networkOf } from './local-node.ts';
 import { AgentLock } from './lock.ts';
 import { PodStore } from './pod-store.ts';
-import { checkStorage } from './storage.ts';
+import { checkRoot, checkStorage } from './storage.ts';
 
 /** A pod that was taken in. */
 export interface Taken {
@@ -46,9 +48,11 @@ export class Agent {
   /** Fires when the last pod is gone. */
   readonly empty = new Emitter<void>();
   readonly #lock: AgentLock;
+  readonly #local: LocalNode;
   readonly #store: PodStore;
   readonly #hostPorts: HostPorts;
   #static: StaticPodSource | undefined;
+  #criEndpoint: CriEndpoint | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(config: AgentConfig, log: Log, lock: AgentLock) {
@@ -69,28 +73,14 @@ export class Agent {
       resolvConf: config.resolvConf,
       ...(config.nodeIps.length > 0 ? { ips: config.nodeIps } : {}),
     });
-    this.images = openImages({
-      root: config.root,
-      log: log.child({ room: 'image' }),
-      insecureRegistries: config.insecureRegistries,
-    });
-    this.runtime = new Runtime(
-      {
-        root: config.root,
-        state: config.state,
-        cgroupRoot: config.cgroupRoot,
-        images: this.images,
-        network: this.network,
-        log: log.child({ room: 'runtime' }),
-        spares: config.spareSandboxes,
-      },
-      this.host,
-    );
+    this.#local = new LocalNode(config, this.host, this.network, log);
+    this.images = this.#local.images;
+    this.runtime = this.#local.runtime;
     this.#store = new PodStore(config.state);
     this.#hostPorts = new HostPorts(log.child({ room: 'network' }));
     this.kubelet = new Kubelet({
       runtime: this.runtime,
-      images: new CriImageService(this.images),
+      images: this.#local.criImages,
       cgroups,
       directories: {
         root: config.kubeletRoot,
@@ -114,15 +104,7 @@ export class Agent {
    * throw.
    */
   static async start(config: AgentConfig, log: Log): Promise<Agent> {
-    if (process.getuid?.() !== 0) {
-      throw new NodeletError(
-        'ROOT_REQUIRED',
-        'cannot run pods: root is needed to make namespaces, cgroups and mounts',
-        {
-          hint: 'run it with sudo',
-        },
-      );
-    }
+    checkRoot();
     checkStorage(config.root);
     const lock = new AgentLock(config.state);
     let agent: Agent | undefined;
@@ -149,6 +131,15 @@ export class Agent {
     if (this.config.podManifestPath !== '')
       known.push(...(await this.#startStatic(this.config.podManifestPath)));
     await this.kubelet.start(known);
+    await this.#serveCri();
+  }
+
+  /** Beside the kubelet, which goes on calling the runtime directly. */
+  async #serveCri(): Promise<void> {
+    const { criSocket } = this.config;
+    if (criSocket === '') return;
+    const { openCriEndpoint } = await import('./cri.ts');
+    this.#criEndpoint = await openCriEndpoint(this.#local, criSocket, this.log.child({ room: 'cri' }));
   }
 
   async #startStatic(path: string): Promise<readonly BoundPod[]> {
@@ -283,35 +274,12 @@ export class Agent {
 
   async #close(): Promise<void> {
     this.#static?.close();
-    const steps: readonly (readonly [string, () => void | Promise<void>])[] = [
+    await closeAll(this.log, [
+      ['CRI socket', () => this.#criEndpoint?.close()],
       ['kubelet', () => this.kubelet.close()],
       ['host ports', () => this.#hostPorts.close()],
-      ['runtime', () => this.runtime.close()],
-      ['network', () => this.network?.close()],
-      ['images', () => this.images.close()],
-    ];
-    for (const [name, step] of steps) {
-      try {
-        await step();
-      } catch (error) {
-        this.log.warn({ error: describeError(error) }, `cannot close: ${name}`);
-      }
-    }
+      ['node', () => this.#local.close()],
+    ]);
     this.#lock[Symbol.dispose]();
   }
-}
-
-/** The pod network that the settings mean; nothing is made yet. */
-export function networkOf(config: AgentConfig, log: Log): BridgeNetwork | undefined {
-  if (config.network === 'host') return undefined;
-  return createBridgeNetwork(
-    {
-      name: config.bridge,
-      bridge: config.bridge,
-      dataDir: config.cniDataDir,
-      ...(config.defaultSubnets ? {} : { subnets: config.subnets }),
-      ...(config.mtu > 0 ? { mtu: config.mtu } : {}),
-    },
-    log,
-  );
 }

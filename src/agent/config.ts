@@ -41,6 +41,8 @@ export interface AgentConfig {
   readonly seccompDefault: boolean;
   readonly allowedUnsafeSysctls: readonly string[];
   readonly insecureRegistries: readonly string[];
+  /** Where the runtime is served to others; empty for nowhere. */
+  readonly criSocket: string;
   /** Ends the agent when its last pod is gone. */
   readonly exitWhenEmpty: boolean;
 }
@@ -59,7 +61,7 @@ export const DEFAULT_ROOT = '/var/lib/nodelet';
 export const DEFAULT_STATE = '/run/nodelet';
 export const DEFAULT_CGROUP_ROOT = '/nodelet';
 
-type Kind = 'path' | 'text' | 'list' | 'number' | 'boolean';
+type Kind = 'path' | 'socket' | 'text' | 'list' | 'number' | 'boolean';
 
 interface Setting {
   readonly kind: Kind;
@@ -112,6 +114,7 @@ export const SETTINGS = {
   },
   allowedUnsafeSysctls: { kind: 'list', doc: 'sysctls beyond the safe ones; a * at the end is allowed' },
   insecureRegistry: { kind: 'list', doc: 'registries to speak plain HTTP with; loopback always may' },
+  criSocket: { kind: 'socket', doc: 'serve the runtime to other CRI clients at this unix socket' },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
 } as const satisfies Record<string, Setting>;
 
@@ -126,6 +129,19 @@ function invalid(where: string, message: string, hint?: string): NodeletError {
   );
 }
 
+/** A path, also as `unix:///path` (as kubelets and crictl write it). */
+function socketOf(value: unknown, where: string): string {
+  const text = typeof value === 'string' ? value.replace(/^unix:(\/\/)?(?=\/)/, '') : '';
+  if (/^[a-z]+:/i.test(text))
+    throw invalid(
+      where,
+      `${JSON.stringify(value)} is no unix socket`,
+      'write it as unix:///run/nodelet/cri.sock',
+    );
+  if (text === '') throw invalid(where, `${JSON.stringify(value)} is no path`);
+  return resolve(text);
+}
+
 /** Checks one value's shape. Lists may be comma-separated texts, numbers and booleans their texts (flags). */
 function convert(name: SettingName, value: unknown, where: string): unknown {
   const { kind } = SETTINGS[name];
@@ -135,6 +151,8 @@ function convert(name: SettingName, value: unknown, where: string): unknown {
       if (typeof value !== 'string' || value === '')
         throw invalid(where, `${JSON.stringify(value)} is no path`);
       return resolve(value);
+    case 'socket':
+      return socketOf(value, where);
     case 'text':
       if (typeof value !== 'string' || value === '')
         throw invalid(where, `${JSON.stringify(value)} is no text`);
@@ -263,6 +281,7 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
     seccompDefault: (values.seccompDefault as boolean | undefined) ?? true,
     allowedUnsafeSysctls: list('allowedUnsafeSysctls'),
     insecureRegistries: list('insecureRegistry'),
+    criSocket: text('criSocket', ''),
     exitWhenEmpty: (values.exitWhenEmpty as boolean | undefined) ?? false,
   };
 }

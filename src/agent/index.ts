@@ -2,6 +2,7 @@
  * The agent's door. What a command needs to talk to an agent is here at once; the agent itself, and with it every other
  * room, is loaded by the functions that need it, so that `nodelet ps` does not pay for a container runtime.
  */
+import { join } from 'node:path';
 import { hasCode, type Log } from '../base/index.ts';
 import type { Manifests } from '../kube/index.ts';
 import type { Agent } from './agent.ts';
@@ -76,6 +77,24 @@ export async function startAgent(config: AgentConfig, log: Log): Promise<Running
       return closing;
     },
   };
+}
+
+/** A runtime behind its socket, without a kubelet. */
+export interface RunningCri {
+  readonly path: string;
+  /** Lets go of the pods, which run on. Twice is safe. */
+  close(): Promise<void>;
+}
+
+/** The socket of `nodelet cri` where none is named. */
+export function criSocketPath(config: Pick<AgentConfig, 'criSocket' | 'state'>): string {
+  return config.criSocket === '' ? join(config.state, 'cri.sock') : config.criSocket;
+}
+
+/** Serves the runtime alone. Throws what `CriNode.start` throws. */
+export async function startCri(config: AgentConfig, log: Log): Promise<RunningCri> {
+  const { CriNode } = await import('./cri.ts');
+  return await CriNode.start({ ...config, criSocket: criSocketPath(config) }, log);
 }
 
 async function dismantleNetwork(agent: Agent): Promise<void> {

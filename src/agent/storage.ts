@@ -1,8 +1,18 @@
-/** Whether containers can have their files below --root. */
+/** Whether pods can be run here: by this user, with their files below --root. */
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { hasCode, NodeletError } from '../base/index.ts';
 import { fileSystemName, tryOverlay } from '../linux/overlay.ts';
+
+/** Throws ROOT_REQUIRED. */
+export function checkRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new NodeletError(
+    'ROOT_REQUIRED',
+    'cannot run pods: root is needed to make namespaces, cgroups and mounts',
+    { hint: 'run it with sudo' },
+  );
+}
 
 /** The directory itself, or the first above it that is there: they are in the same file system. */
 export function existing(path: string): string {

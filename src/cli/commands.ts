@@ -100,6 +100,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/agent.ts'),
   },
   {
+    name: 'cri',
+    summary: 'serve the container runtime to a kubelet or crictl, without a kubelet of its own',
+    group: MACHINE,
+    load: () => import('./commands/cri.ts'),
+  },
+  {
     name: 'image',
     aliases: ['images'],
     summary: 'pull, list, pack, import, export and remove images',

@@ -1,6 +1,8 @@
 /** Options that several commands have, worded once. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { flagName, SETTINGS, type SettingName } from '../agent/index.ts';
+import type { Log } from '../base/index.ts';
+import type { Level } from './agent/log.ts';
 import type { OutputFormat } from './output.ts';
 
 /** `-o`; the first format is the default. */
@@ -21,7 +23,14 @@ const NOT_HERE: ReadonlySet<SettingName> = new Set(['root', 'state']);
 /** Settings that are switched on by their flag alone. */
 const SWITCHES: ReadonlySet<SettingName> = new Set(['exitWhenEmpty']);
 
-const VALUES = { path: 'path', text: 'text', list: 'list', number: 'n', boolean: 'true|false' } as const;
+const VALUES = {
+  path: 'path',
+  socket: 'path',
+  text: 'text',
+  list: 'list',
+  number: 'n',
+  boolean: 'true|false',
+} as const;
 
 /** Every setting of the agent as a flag, but for `without`. */
 export function addSettings(command: Command, group: string, without: readonly SettingName[] = []): Command {
@@ -33,6 +42,33 @@ export function addSettings(command: Command, group: string, without: readonly S
     command.option(`--${flagName(name)}${value}`, doc);
   }
   return command;
+}
+
+export interface LogOptions {
+  readonly logLevel: Level;
+  readonly logFormat: 'auto' | 'json' | 'text';
+}
+
+/** For commands that serve until they are told to end. */
+export function addLog(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--log-level <level>', 'what to log')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info'),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'text on a terminal, else JSON lines')
+        .choices(['auto', 'json', 'text'])
+        .default('auto'),
+    );
+}
+
+/** The log that `addLog`'s options mean; pino is loaded then. */
+export async function logOf({ logLevel, logFormat }: LogOptions): Promise<Log> {
+  const { stderrLog } = await import('./agent/log.ts');
+  const text = logFormat === 'text' || (logFormat === 'auto' && process.stderr.isTTY);
+  return stderrLog(logLevel, text ? 'text' : 'json');
 }
 
 /** For options that may be given several times. */

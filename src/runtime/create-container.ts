@@ -118,6 +118,8 @@ export async function createContainer(
       container.prepared = { spec, snapshot };
     context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
+    // It may have been stopped or removed meanwhile: a record in it would belong to nobody.
+    checkSandbox(sandbox.id, sandbox.record.state, 'create-container');
     record.spans = spans.spans;
     undo.push('record', () => store.removeContainer(sandbox.id, id));
     store.saveContainer(record);

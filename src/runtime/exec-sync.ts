@@ -4,6 +4,9 @@ import type { ExecSyncRequest, ExecSyncResponse, StreamingRuntime } from '../cri
 /** What is kept of each stream; the rest is read and dropped, so that the program does not stop (CVE-2022-1708). */
 const OUTPUT_LIMIT = 16 * 1024 * 1024;
 
+/** Milliseconds that a timer can wait; 24 days. */
+const LONGEST = 0x7fff_ffff;
+
 /** ExecSync: a program without terminal or input, its output and exit code. Throws DEADLINE_EXCEEDED after `timeout` s. */
 export async function execSync(
   runtime: StreamingRuntime,
@@ -32,7 +35,7 @@ export async function execSync(
   const timer = new AbortController();
   try {
     const late = async (): Promise<never> => {
-      await sleep(seconds * 1000, timer.signal);
+      await sleep(Math.min(seconds * 1000, LONGEST), timer.signal);
       throw new NodeletError('DEADLINE_EXCEEDED', `the command did not end within ${seconds} s`);
     };
     const exitCode = seconds > 0 ? await Promise.race([session.exit, late()]) : await session.exit;

@@ -1,5 +1,6 @@
 /** The verbose half of CRI's status calls, shaped as containerd's where crictl's users look for it. */
 import type { RuntimeContext } from './context.ts';
+import type { OciNamespaceType, OciSpec } from './launch/spec.ts';
 import type { Container, Sandbox } from './model.ts';
 import { imageOf, specOf } from './spec-of.ts';
 
@@ -15,11 +16,36 @@ export function inspectSandbox(sandbox: Sandbox): object {
   };
 }
 
+/** Names below /proc/<pid>/ns. */
+const NS_FILES: Readonly<Record<OciNamespaceType, string>> = {
+  pid: 'pid',
+  network: 'net',
+  ipc: 'ipc',
+  uts: 'uts',
+  mount: 'mnt',
+  user: 'user',
+  cgroup: 'cgroup',
+  time: 'time',
+};
+
+/** Where a running container's namespaces can be entered, in the place of how they were asked for. */
+function withPaths(spec: OciSpec, pid: number): OciSpec {
+  if (pid === 0) return spec;
+  const namespaces = spec.linux.namespaces.map((one) => ({
+    ...one,
+    path: `/proc/${pid}/ns/${NS_FILES[one.type]}`,
+  }));
+  return { ...spec, linux: { ...spec.linux, namespaces } };
+}
+
 export function inspectContainer(context: RuntimeContext, container: Container): object {
   const { record } = container;
   let runtimeSpec: object | string;
   try {
-    runtimeSpec = specOf(context, container, imageOf(context, container));
+    runtimeSpec = withPaths(
+      specOf(context, container, imageOf(context, container)),
+      record.state === 'running' ? record.pid : 0,
+    );
   } catch (error) {
     runtimeSpec = `cannot be computed now: ${String(error)}`;
   }

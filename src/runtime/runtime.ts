@@ -22,6 +22,7 @@ import { execSync } from './exec-sync.ts';
 import { type HostFacts, probeHost } from './host.ts';
 import { inspectContainer, inspectSandbox } from './inspect.ts';
 import { type DescribedOperation, describePlan } from './launch/describe.ts';
+import { metricDescriptors, sandboxMetrics } from './metrics.ts';
 import { type Container, Model, type Sandbox } from './model.ts';
 import { RecordStore } from './records.ts';
 import { type Recovered, recover } from './recover.ts';
@@ -59,7 +60,25 @@ export interface RuntimeOptions {
   readonly spares?: number;
 }
 
-export class Runtime implements cri.LocalRuntime {
+/** Events that wait for a listener who is slow; each holds the state of its pod. */
+const EVENT_BACKLOG = 1000;
+
+function tooSlow(): NodeletError {
+  return new NodeletError('RESOURCE_EXHAUSTED', `more than ${EVENT_BACKLOG} events wait to be taken`, {
+    hint: 'list sandboxes and containers, and listen again',
+  });
+}
+
+function nameTaken({ id, record }: Sandbox): NodeletError {
+  const { namespace, name, attempt = 0 } = record.config.metadata ?? {};
+  return new NodeletError(
+    'ALREADY_EXISTS',
+    `sandbox "${id.slice(0, 12)}" of pod "${namespace}/${name}", attempt ${attempt}, has been stopped already`,
+    { hint: 'remove it, or ask for another attempt' },
+  );
+}
+
+export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
   readonly #context: RuntimeContext;
   readonly #events = new Emitter<cri.ContainerEventResponse>();
   #deviceProgram: Fd | undefined;
@@ -163,6 +182,7 @@ export class Runtime implements cri.LocalRuntime {
       async () => {
         // A caller that gave up and tries again gets what its first try made.
         const existing = model.sandboxByName(metadata);
+        if (existing !== undefined && existing.record.state !== 'ready') throw nameTaken(existing);
         const sandbox = existing ?? (await runSandbox(this.#context, config, runtimeHandler, signal));
         if (existing === undefined) this.#emit(cri.ContainerEventType.CONTAINER_STARTED_EVENT, sandbox);
         return { podSandboxId: sandbox.id };
@@ -203,6 +223,32 @@ export class Runtime implements cri.LocalRuntime {
       .filter((one) => sandboxMatches(one, request.filter))
       .map(listedSandbox);
     return { items };
+  }
+
+  /** Whoever made the pod's cgroup sizes it; the record keeps what the pod is meant to have. */
+  async updatePodSandboxResources(
+    request: cri.UpdatePodSandboxResourcesRequest,
+  ): Promise<cri.UpdatePodSandboxResourcesResponse> {
+    const { model, locks, store } = this.#context;
+    const sandbox = model.sandbox(request.podSandboxId);
+    await locks.run(sandbox.id, () => {
+      const { record } = sandbox;
+      const { overhead = record.config.linux?.overhead, resources = record.config.linux?.resources } =
+        request;
+      sandbox.record = {
+        ...record,
+        config: {
+          ...record.config,
+          linux: {
+            ...record.config.linux,
+            ...(overhead === undefined ? {} : { overhead }),
+            ...(resources === undefined ? {} : { resources }),
+          },
+        },
+      };
+      store.saveSandbox(sandbox.record);
+    });
+    return {};
   }
 
   // --- containers
@@ -355,22 +401,40 @@ export class Runtime implements cri.LocalRuntime {
     return { stats: await Promise.all(chosen.map((one) => sandboxStats(this.#context, one))) };
   }
 
+  async listMetricDescriptors(): Promise<cri.ListMetricDescriptorsResponse> {
+    return { descriptors: metricDescriptors() };
+  }
+
+  async listPodSandboxMetrics(): Promise<cri.ListPodSandboxMetricsResponse> {
+    const ready = [...this.#context.model.sandboxes.values()].filter(
+      ({ record }) => record.state === 'ready',
+    );
+    return { podMetrics: ready.map((one) => sandboxMetrics(this.#context, one)) };
+  }
+
   // --- the runtime itself
 
   async version(): Promise<cri.VersionResponse> {
     return { version: '0.1.0', runtimeName: 'nodelet', runtimeVersion: VERSION, runtimeApiVersion: 'v1' };
   }
 
+  /** What pods share is made with the first of them; whoever asks waits until it is ready before there is one. */
+  async #networkStatus(): Promise<Awaited<ReturnType<PodNetwork['status']>>> {
+    const { network } = this.#context;
+    if (network === undefined) return { ready: true };
+    try {
+      const status = await network.status();
+      if (status.reason !== 'NetworkNotSetUp') return status;
+      await network.setUp();
+      return await network.status();
+    } catch (error) {
+      return { ready: false, reason: 'NetworkPluginNotReady', message: messageOf(error) };
+    }
+  }
+
   async status(request: cri.StatusRequest): Promise<cri.StatusResponse> {
-    const { network, host } = this.#context;
-    const net =
-      network === undefined
-        ? { ready: true }
-        : await network.status().catch((error: unknown) => ({
-            ready: false,
-            reason: 'NetworkPluginNotReady',
-            message: messageOf(error),
-          }));
+    const { host } = this.#context;
+    const net = await this.#networkStatus();
     return {
       status: {
         conditions: [
@@ -386,20 +450,48 @@ export class Runtime implements cri.LocalRuntime {
     };
   }
 
+  /** The pods' subnets are a setting of this agent; what a kubelet was given for the node is compared with them. */
+  async updateRuntimeConfig(
+    request: cri.UpdateRuntimeConfigRequest,
+  ): Promise<cri.UpdateRuntimeConfigResponse> {
+    const podCidr = request.runtimeConfig?.networkConfig?.podCidr ?? '';
+    if (podCidr !== '')
+      this.#context.log.info(
+        { podCidr },
+        'the kubelet names a subnet for pods; the one in use is that of --pod-cidr',
+      );
+    return {};
+  }
+
+  async checkpointContainer(
+    request: cri.CheckpointContainerRequest,
+  ): Promise<cri.CheckpointContainerResponse> {
+    const container = this.#context.model.container(request.containerId);
+    throw new NodeletError(
+      'UNIMPLEMENTED',
+      `cannot checkpoint container "${container.id.slice(0, 12)}": this runtime has no CRIU`,
+    );
+  }
+
   async runtimeConfig(): Promise<cri.RuntimeConfigResponse> {
     return { linux: { cgroupDriver: cri.CgroupDriver.CGROUPFS } };
   }
 
-  /** Every event of a sandbox or container from now on, until `signal` fires. Nothing is polled. */
+  /**
+   * Every event of a sandbox or container from now on, until `signal` fires. Nothing is polled. Throws RESOURCE_EXHAUSTED for
+   * whoever does not take them in time: it has to list anew.
+   */
   async *getContainerEvents(
     _request: cri.GetEventsRequest,
     signal?: AbortSignal,
   ): AsyncIterable<cri.ContainerEventResponse> {
     const queue: cri.ContainerEventResponse[] = [];
     let ended = signal?.aborted === true;
+    let overrun = false;
     let wake: (() => void) | undefined;
     const off = this.#events.on((event) => {
-      queue.push(event);
+      if (queue.length < EVENT_BACKLOG) queue.push(event);
+      else overrun = true;
       wake?.();
     });
     const stop = (): void => {
@@ -410,6 +502,7 @@ export class Runtime implements cri.LocalRuntime {
     try {
       for (;;) {
         const next = queue.shift();
+        if (overrun) throw tooSlow();
         if (next !== undefined) yield next;
         else if (ended) return;
         else {

@@ -31,12 +31,18 @@ function memoryUsage(stats: CgroupStats, timestamp: number): { memory?: cri.Memo
       workingSetBytes: { value: memory.workingSet },
       usageBytes: { value: memory.usage },
       rssBytes: { value: memory.rss },
+      pageFaults: { value: memory.pageFaults },
+      majorPageFaults: { value: memory.majorPageFaults },
       ...(memory.limit === undefined
         ? {}
         : { availableBytes: { value: Math.max(0, memory.limit - memory.workingSet) } }),
       ...psi(stats.pressure.memory),
     },
   };
+}
+
+function ioUsage(stats: CgroupStats, timestamp: number): { io?: cri.IoUsage } {
+  return stats.pressure.io === undefined ? {} : { io: { timestamp, ...psi(stats.pressure.io) } };
 }
 
 export async function containerStats(
@@ -57,6 +63,7 @@ export async function containerStats(
     },
     ...cpuUsage(stats, timestamp),
     ...memoryUsage(stats, timestamp),
+    ...ioUsage(stats, timestamp),
     ...(stats.memory?.swapUsage === undefined
       ? {}
       : { swap: { timestamp, swapUsageBytes: { value: stats.memory.swapUsage } } }),
@@ -69,15 +76,13 @@ export async function containerStats(
   };
 }
 
-/** Any process of the pod shows its network by /proc/<pid>/net. */
-function networkUsage(sandbox: Sandbox, timestamp: number): cri.NetworkUsage | undefined {
+/** Any process of the pod shows its network by /proc/<pid>/net; none where the pod has no network of its own. */
+export function interfacesOf(sandbox: Sandbox): cri.NetworkInterfaceUsage[] {
   const running = [...sandbox.containers.values()].find((one) => one.record.state === 'running');
   const pid = sandbox.record.pausePid || (running?.record.pid ?? 0);
-  if (pid === 0 || sandbox.options.hostNetwork) return undefined;
-  const text = readProcessFile(pid, 'net/dev');
-  if (text === undefined) return undefined;
+  if (pid === 0 || sandbox.options.hostNetwork) return [];
   const interfaces: cri.NetworkInterfaceUsage[] = [];
-  for (const line of text.split('\n').slice(2)) {
+  for (const line of (readProcessFile(pid, 'net/dev') ?? '').split('\n').slice(2)) {
     const [name, rest] = line.trim().split(/:\s*/);
     if (name === undefined || rest === undefined || name === 'lo') continue;
     const numbers = rest.split(/\s+/).map(Number);
@@ -89,6 +94,12 @@ function networkUsage(sandbox: Sandbox, timestamp: number): cri.NetworkUsage | u
       txErrors: { value: numbers[10] ?? 0 },
     });
   }
+  return interfaces;
+}
+
+function networkUsage(sandbox: Sandbox, timestamp: number): cri.NetworkUsage | undefined {
+  const interfaces = interfacesOf(sandbox);
+  if (interfaces.length === 0) return undefined;
   return {
     timestamp,
     defaultInterface: interfaces.find((one) => one.name === 'eth0') ?? interfaces[0],
@@ -113,6 +124,7 @@ export async function sandboxStats(context: RuntimeContext, sandbox: Sandbox): P
     linux: {
       ...cpuUsage(stats, timestamp),
       ...memoryUsage(stats, timestamp),
+      ...ioUsage(stats, timestamp),
       ...(network === undefined ? {} : { network }),
       process: { timestamp, processCount: { value: stats.pids?.current ?? 0 } },
       containers: await Promise.all(running.map((one) => containerStats(context, one))),

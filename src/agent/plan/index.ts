@@ -22,8 +22,8 @@ import {
 } from '../../kubelet/index.ts';
 import { type CgroupHost, directoryOf, readCgroupHost } from '../../linux/cgroups/index.ts';
 import { networkAttachment, type PodLaunchPlan, planPodLaunch } from '../../runtime/index.ts';
-import { networkOf } from '../agent.ts';
 import type { AgentConfig } from '../config.ts';
+import { networkOf } from '../local-node.ts';
 import { existing } from '../storage.ts';
 import type { PlannedPod, PlannedPodContainer, PlannedPodImage, PlannedPodNetwork } from './types.ts';
 

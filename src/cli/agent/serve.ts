@@ -1,20 +1,17 @@
-/** Runs an agent in this process until a signal, or its last pod, ends it. */
-import { type AgentConfig, startAgent } from '../../agent/index.ts';
-import { deferred, describeError, type Log } from '../../base/index.ts';
-import { EXIT, signalExit } from '../exit-codes.ts';
+/** Runs an agent, or the runtime alone, in this process until a signal, or the agent's last pod, ends it. */
+import { type AgentConfig, startAgent, startCri } from '../../agent/index.ts';
+import { deferred, type Log } from '../../base/index.ts';
+import { EXIT } from '../exit-codes.ts';
 import { ownVersion } from '../version.ts';
 import { Readiness } from './ready.ts';
+import { endOnDefects, endOnSignals } from './signals.ts';
 
 /** The exit status. Throws what the start throws. */
 export async function serve(config: AgentConfig, log: Log): Promise<number> {
   const readiness = new Readiness();
   const ending = deferred<{ readonly because: string; readonly dismantle: boolean }>();
-  const signals = endOnSignals((why) => ending.resolve(why));
-  process.on('uncaughtException', (error) => {
-    // Nothing is known about the state any more; the pods run on, and the next agent takes them up.
-    log.error({ error: describeError(error), stack: error.stack }, 'unexpected error');
-    process.exit(EXIT.failure);
-  });
+  const signals = endOnSignals((because) => ending.resolve({ because, dismantle: false }));
+  endOnDefects(log);
   try {
     const running = await startAgent(config, log);
     const { agent } = running;
@@ -44,19 +41,27 @@ export async function serve(config: AgentConfig, log: Log): Promise<number> {
   }
 }
 
-/** The first signal ends it in good order, the second at once. Returns what takes the handlers away. */
-function endOnSignals(
-  end: (why: { readonly because: string; readonly dismantle: boolean }) => void,
-): () => void {
-  let asked = false;
-  const listener = (signal: NodeJS.Signals): void => {
-    if (asked) process.exit(signalExit(signal));
-    asked = true;
-    end({ because: signal, dismantle: false });
-  };
-  const names = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
-  for (const name of names) process.on(name, listener);
-  return () => {
-    for (const name of names) process.off(name, listener);
-  };
+/** The same for `nodelet cri`. */
+export async function serveRuntime(config: AgentConfig, log: Log): Promise<number> {
+  const readiness = new Readiness();
+  const ending = deferred<string>();
+  const signals = endOnSignals((because) => ending.resolve(because));
+  endOnDefects(log);
+  try {
+    const running = await startCri(config, log);
+    log.info(
+      { version: ownVersion(), socket: running.path, root: config.root, state: config.state },
+      'the runtime is ready',
+    );
+    readiness.ready();
+    const because = await ending.promise;
+    log.info({ because }, 'the runtime ends; its pods run on');
+    await running.close();
+    return EXIT.ok;
+  } catch (error) {
+    readiness.failed(error);
+    throw error;
+  } finally {
+    signals();
+  }
 }

@@ -1,27 +1,11 @@
-import { type Command, Option } from 'commander';
-import type { Level } from '../agent/log.ts';
+import type { Command } from 'commander';
 import { configOf } from '../context.ts';
 import { Exit } from '../errors.ts';
-import { addExamples, addSettings } from '../options.ts';
-
-interface Options {
-  readonly logLevel: Level;
-  readonly logFormat: 'auto' | 'json' | 'text';
-}
+import { addExamples, addLog, addSettings, type LogOptions, logOf } from '../options.ts';
 
 export function configure(command: Command): void {
-  command
-    .option('--config <path>', 'read settings from this file; flags win over it')
-    .addOption(
-      new Option('--log-level <level>', 'what to log')
-        .choices(['debug', 'info', 'warn', 'error'])
-        .default('info'),
-    )
-    .addOption(
-      new Option('--log-format <format>', 'text on a terminal, else JSON lines')
-        .choices(['auto', 'json', 'text'])
-        .default('auto'),
-    );
+  command.option('--config <path>', 'read settings from this file; flags win over it');
+  addLog(command);
   addSettings(command, 'Settings:');
   command.addHelpText(
     'after',
@@ -42,13 +26,9 @@ Agents live side by side where --root, --cgroup-root, --bridge and --pod-cidr di
       'a second agent beside the first',
     ],
   ]);
-  command.action(async (options: Options) => {
+  command.action(async (options: LogOptions) => {
     const config = await configOf(command);
-    const [{ serve }, { stderrLog }] = await Promise.all([
-      import('../agent/serve.ts'),
-      import('../agent/log.ts'),
-    ]);
-    const text = options.logFormat === 'text' || (options.logFormat === 'auto' && process.stderr.isTTY);
-    throw new Exit(await serve(config, stderrLog(options.logLevel, text ? 'text' : 'json')));
+    const { serve } = await import('../agent/serve.ts');
+    throw new Exit(await serve(config, await logOf(options)));
   });
 }

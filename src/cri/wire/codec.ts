@@ -17,7 +17,18 @@ export interface Codec {
   decode(bytes: Uint8Array): Message;
 }
 
-type Scalar = 'string' | 'bool' | 'bytes' | 'text' | 'int32' | 'int64' | 'uint32' | 'uint64' | 'double' | 'float' | 'enum';
+type Scalar =
+  | 'string'
+  | 'bool'
+  | 'bytes'
+  | 'text'
+  | 'int32'
+  | 'int64'
+  | 'uint32'
+  | 'uint64'
+  | 'double'
+  | 'float'
+  | 'enum';
 
 interface ScalarCodec {
   readonly wireType: WireType;

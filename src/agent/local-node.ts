@@ -1,0 +1,76 @@
+/** The runtime's half of a node: images, pod network and runtime. `nodelet cri` is this and a socket, an agent more. */
+import { describeError, type Log } from '../base/index.ts';
+import { type BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
+import { CriImageService, type ImageService, openImages } from '../image/index.ts';
+import { type HostFacts, Runtime } from '../runtime/index.ts';
+import type { AgentConfig } from './config.ts';
+
+export class LocalNode {
+  readonly images: ImageService;
+  readonly criImages: CriImageService;
+  readonly network: BridgeNetwork | undefined;
+  readonly runtime: Runtime;
+  readonly #log: Log;
+
+  /** `network` is made before (it checks what it was told), and is this node's from now on. */
+  constructor(config: AgentConfig, host: HostFacts, network: BridgeNetwork | undefined, log: Log) {
+    this.#log = log;
+    this.network = network;
+    this.images = openImages({
+      root: config.root,
+      log: log.child({ room: 'image' }),
+      insecureRegistries: config.insecureRegistries,
+    });
+    this.criImages = new CriImageService(this.images);
+    this.runtime = new Runtime(
+      {
+        root: config.root,
+        state: config.state,
+        cgroupRoot: config.cgroupRoot,
+        images: this.images,
+        network,
+        log: log.child({ room: 'runtime' }),
+        spares: config.spareSandboxes,
+      },
+      host,
+    );
+  }
+
+  /** Lets go of everything; pods run on. */
+  async close(): Promise<void> {
+    await closeAll(this.#log, [
+      ['runtime', () => this.runtime.close()],
+      ['network', () => this.network?.close()],
+      ['images', () => this.images.close()],
+    ]);
+  }
+}
+
+/** Each step, whatever becomes of the others. */
+export async function closeAll(
+  log: Log,
+  steps: readonly (readonly [string, () => void | Promise<void>])[],
+): Promise<void> {
+  for (const [name, step] of steps) {
+    try {
+      await step();
+    } catch (error) {
+      log.warn({ error: describeError(error) }, `cannot close: ${name}`);
+    }
+  }
+}
+
+/** The pod network that the settings mean; nothing is made yet. */
+export function networkOf(config: AgentConfig, log: Log): BridgeNetwork | undefined {
+  if (config.network === 'host') return undefined;
+  return createBridgeNetwork(
+    {
+      name: config.bridge,
+      bridge: config.bridge,
+      dataDir: config.cniDataDir,
+      ...(config.defaultSubnets ? {} : { subnets: config.subnets }),
+      ...(config.mtu > 0 ? { mtu: config.mtu } : {}),
+    },
+    log,
+  );
+}
