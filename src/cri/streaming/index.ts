@@ -1,0 +1,5 @@
+export { acceptCommand, type CommandStreams, type WantedStreams } from './command-streams.ts';
+export { type PortForwardTarget, servePortForward } from './port-forward.ts';
+export { StreamingServer, type StreamingServerOptions } from './server.ts';
+export { type ExecTarget, serveAttach, serveAttachSession, serveExec, serveExecSession } from './session.ts';
+export { refuse, type Timeouts, UpgradeRefused, type UpgradeRequest } from './upgrade.ts';
