@@ -23,6 +23,17 @@ export default defineConfig({
           hookTimeout: 120_000 * patience,
         },
       },
+      {
+        test: {
+          // Needs a runtime that serves: `npm run test:cri` starts one.
+          name: 'cri',
+          include: ['test/cri/**/*.test.ts'],
+          environment: 'node',
+          fileParallelism: false,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 120_000 * patience,
+        },
+      },
     ],
   },
 });

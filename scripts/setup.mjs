@@ -24,6 +24,13 @@ const TEST = {
   openssl: 'openssl',
   crun: 'crun',
   runc: 'runc',
+  pgrep: 'procps',
+  ipcmk: 'util-linux',
+};
+/** Runtimes to compare with, and what they call. */
+const PEERS = {
+  containerd: 'containerd',
+  iptables: 'iptables',
 };
 /** For the machine in which the tests run on another kernel: docs/vm.md. */
 const VM = {
@@ -61,8 +68,8 @@ function run(command, args, options = {}) {
   if (result.status !== 0) fail(`"${command} ${args.join(' ')}" failed (exit ${result.status})`);
 }
 
-function installPackages(test, vm) {
-  const wanted = { ...BUILD, ...(test ? TEST : {}), ...(vm ? VM : {}) };
+function installPackages({ test, vm, peers }) {
+  const wanted = { ...BUILD, ...(test ? TEST : {}), ...(vm ? VM : {}), ...(peers ? PEERS : {}) };
   const packages = new Set(
     Object.entries(wanted)
       .filter(([command]) => !has(command))
@@ -121,8 +128,11 @@ function build() {
   }
 }
 
-/** Brings this checkout to where nodelet runs; with `test`, to where all tests run, those in the VM with `vm`. */
-export function setup({ test = false, vm = test } = {}) {
+/**
+ * Brings this checkout to where nodelet runs; with `test`, to where all tests run, those in the VM with `vm`; with `peers`,
+ * to where Nodelet can be compared with others.
+ */
+export function setup({ test = false, vm = test, peers = false } = {}) {
   if (process.platform !== 'linux')
     fail('nodelet runs on Linux only; vagrant/ has a machine for other systems');
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -132,7 +142,7 @@ export function setup({ test = false, vm = test } = {}) {
     fail(
       'root is needed, to install packages and to make namespaces, cgroups and mounts: try again with sudo',
     );
-  installPackages(test, vm);
+  installPackages({ test, vm, peers });
   installModules();
   build();
 }

@@ -41,6 +41,8 @@ export interface AgentConfig {
   readonly seccompDefault: boolean;
   readonly allowedUnsafeSysctls: readonly string[];
   readonly insecureRegistries: readonly string[];
+  /** Directories with `HOST/hosts.toml`; empty for those of /etc. */
+  readonly registryHosts: readonly string[];
   /** Where the runtime is served to others; empty for nowhere. */
   readonly criSocket: string;
   /** Ends the agent when its last pod is gone. */
@@ -114,6 +116,10 @@ export const SETTINGS = {
   },
   allowedUnsafeSysctls: { kind: 'list', doc: 'sysctls beyond the safe ones; a * at the end is allowed' },
   insecureRegistry: { kind: 'list', doc: 'registries to speak plain HTTP with; loopback always may' },
+  registryHosts: {
+    kind: 'list',
+    doc: 'directories with HOST/hosts.toml (mirrors), as containerd has them; those in /etc by default',
+  },
   criSocket: { kind: 'socket', doc: 'serve the runtime to other CRI clients at this unix socket' },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
 } as const satisfies Record<string, Setting>;
@@ -281,6 +287,7 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
     seccompDefault: (values.seccompDefault as boolean | undefined) ?? true,
     allowedUnsafeSysctls: list('allowedUnsafeSysctls'),
     insecureRegistries: list('insecureRegistry'),
+    registryHosts: list('registryHosts').map((path) => resolve(path)),
     criSocket: text('criSocket', ''),
     exitWhenEmpty: (values.exitWhenEmpty as boolean | undefined) ?? false,
   };

@@ -20,6 +20,7 @@ export class LocalNode {
       root: config.root,
       log: log.child({ room: 'image' }),
       insecureRegistries: config.insecureRegistries,
+      ...(config.registryHosts.length === 0 ? {} : { hostDirectories: config.registryHosts }),
     });
     this.criImages = new CriImageService(this.images);
     this.runtime = new Runtime(

@@ -14,6 +14,7 @@ const RUNTIME: ReadonlySet<SettingName> = new Set([
   'cniDataDir',
   'spareSandboxes',
   'insecureRegistry',
+  'registryHosts',
   'criSocket',
 ]);
 

@@ -1,0 +1,165 @@
+/**
+ * Runtimes that serve CRI on a socket, each a child process with directories, cgroups and a bridge of its own: Nodelet's,
+ * and Debian's containerd with runc, the peer that tells what a suite finds elsewhere. They have to be started in network
+ * and mount namespaces that end with the test: `enclosed` in scripts/test-cri.mjs.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { sleep } from '../../src/base/index.ts';
+import { packageRoot } from '../../src/linux/package-root.ts';
+import { PAUSE } from './images.ts';
+
+export interface CriServer extends AsyncDisposable {
+  readonly name: string;
+  /** Path of the socket. */
+  readonly socket: string;
+  readonly pid: number;
+  /** The server, as long as it runs, and its shims. */
+  processes(): number[];
+  log(): string;
+}
+
+/** Of Nodelet's, in every hierarchy. */
+export const CGROUP_ROOT = '/nodelet-test-cri';
+
+export interface Place {
+  /** For everything that the server keeps; short, for the sake of socket paths. */
+  readonly folder: string;
+  /** `certs.d`. */
+  readonly certs: string;
+}
+
+/** Until a connection is taken. Throws with the log where the server ends or does not come up. */
+async function untilUp(server: { child: ChildProcess; socket: string; log(): string }): Promise<void> {
+  for (const deadline = Date.now() + 30_000; ; await sleep(20)) {
+    if (server.child.exitCode !== null || Date.now() > deadline)
+      throw new Error(`${server.socket} did not come up: ${server.log()}`);
+    const open = await new Promise<boolean>((resolve) => {
+      const client = connect(server.socket, () => {
+        client.destroy();
+        resolve(true);
+      });
+      client.on('error', () => resolve(false));
+    });
+    if (open) return;
+  }
+}
+
+/** The processes whose command line has `mark` in it. */
+function processesOf(mark: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+async function launch(
+  name: string,
+  folder: string,
+  socket: string,
+  argv: readonly string[],
+  shims: () => number[],
+): Promise<CriServer> {
+  const path = join(folder, 'log');
+  const fd = openSync(path, 'a', 0o600);
+  const [command = '', ...args] = argv;
+  const child = spawn(command, args, { stdio: ['ignore', fd, fd], cwd: folder });
+  closeSync(fd);
+  const log = () => readFileSync(path, 'utf8');
+  const stop = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, 'exit');
+    child.kill('SIGTERM');
+    await gone;
+  };
+  try {
+    await untilUp({ child, socket, log });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const pid = child.pid ?? 0;
+  const processes = () => [
+    ...(child.exitCode === null && child.signalCode === null ? [pid] : []),
+    ...shims(),
+  ];
+  return { name, socket, pid, log, processes, [Symbol.asyncDispose]: stop };
+}
+
+export async function startNodelet({ folder, certs }: Place): Promise<CriServer> {
+  mkdirSync(folder, { recursive: true });
+  const socket = join(folder, 'cri.sock');
+  const own = ['--root', join(folder, 'root'), '--cri-socket', socket];
+  const apart = ['--cgroup-root', CGROUP_ROOT, '--bridge', 'cri0', '--pod-cidr', '10.233.0.0/16'];
+  const args = ['cri', ...own, ...apart, '--registry-hosts', certs, '--log-level', 'debug'];
+  const shims = () => processesOf(join(folder, 'root')).filter((pid) => nameOf(pid) === 'nodelet-shim');
+  const program = join(packageRoot(), 'bin', 'nodelet.mjs');
+  return await launch('nodelet', folder, socket, [process.execPath, program, ...args], shims);
+}
+
+export async function startContainerd({ folder, certs }: Place): Promise<CriServer> {
+  for (const name of ['cni', 'ipam']) mkdirSync(join(folder, name), { recursive: true });
+  const socket = join(folder, 'c.sock');
+  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  const config = [
+    'version = 2',
+    `root = "${join(folder, 'root')}"`,
+    `state = "${join(folder, 'state')}"`,
+    '[grpc]',
+    `address = "${socket}"`,
+    '[ttrpc]',
+    `address = "${socket}.ttrpc"`,
+    `[${cri}]`,
+    `sandbox_image = "${PAUSE}"`,
+    // Without CAP_SYS_RESOURCE no process may be made safer from the OOM killer than its parent.
+    'restrict_oom_score_adj = true',
+    `[${cri}.cni]`,
+    'bin_dir = "/usr/lib/cni"',
+    `conf_dir = "${join(folder, 'cni')}"`,
+    `[${cri}.registry]`,
+    `config_path = "${certs}"`,
+    `[${cri}.containerd.runtimes.runc]`,
+    'runtime_type = "io.containerd.runc.v2"',
+  ].join('\n');
+  writeFileSync(join(folder, 'config.toml'), `${config}\n`);
+  const network = {
+    cniVersion: '1.0.0',
+    name: 'peer',
+    plugins: [
+      {
+        type: 'bridge',
+        bridge: 'peer0',
+        isGateway: true,
+        ipMasq: true,
+        ipam: {
+          type: 'host-local',
+          dataDir: join(folder, 'ipam'),
+          ranges: [[{ subnet: '10.234.0.0/16' }]],
+          routes: [{ dst: '0.0.0.0/0' }],
+        },
+      },
+      { type: 'portmap', capabilities: { portMappings: true } },
+    ],
+  };
+  writeFileSync(join(folder, 'cni', '10-peer.conflist'), JSON.stringify(network));
+  const shims = () => processesOf(socket).filter((pid) => nameOf(pid).startsWith('containerd-shim'));
+  const argv = ['containerd', '--config', join(folder, 'config.toml'), '--log-level', 'warn'];
+  return await launch('containerd', folder, socket, argv, shims);
+}
+
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
