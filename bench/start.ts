@@ -18,9 +18,9 @@ import { setTimeout } from 'node:timers/promises';
 import { silentLog } from '../src/base/index.ts';
 import { NamespaceMode } from '../src/cri/index.ts';
 import { openImages } from '../src/image/index.ts';
+import { MASKED_PATHS, READ_ONLY_PATHS } from '../src/kubelet/translate/security.ts';
 import { defaultCapabilities } from '../src/linux/capabilities.ts';
 import { readCgroupHost, removeCgroup } from '../src/linux/cgroups/index.ts';
-import { MASKED_PATHS, READONLY_PATHS } from '../src/runtime/defaults.ts';
 import { Runtime } from '../src/runtime/index.ts';
 import { median, row } from './figures.ts';
 
@@ -151,7 +151,7 @@ function writeSpec(): void {
         pids: { limit: LIMITS.pids },
       },
       maskedPaths: MASKED_PATHS,
-      readonlyPaths: READONLY_PATHS,
+      readonlyPaths: READ_ONLY_PATHS,
     },
   };
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec));

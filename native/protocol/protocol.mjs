@@ -327,6 +327,12 @@ export const operations = [
     fields: { keep: 'u32s' },
     doc: 'closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into',
   },
+  {
+    name: 'exec-profile',
+    side: 'child',
+    fields: { name: 'str' },
+    doc: 'the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs',
+  },
 ];
 
 /** Requests carry an id that the reply repeats; events carry 0. `fds` says what SCM_RIGHTS descriptors come along. */

@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -128,6 +129,26 @@ int run_capabilities(struct runner *r, const struct op_capabilities *a) {
 int run_no_new_privileges(struct runner *r) {
   (void)r;
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Through a /proc that is procfs, and in it through no mount of somebody else's: a profile must not be written into a file
+ * that only looks like the kernel's (CVE-2019-16884, CVE-2025-52881). */
+int run_exec_profile(struct runner *r, const struct op_exec_profile *a) {
+  struct open_how how = {.flags = O_WRONLY | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS};
+  struct statfs fs;
+  char text[300];
+  AUTO_CLOSE int proc = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (proc < 0) return fail_with(r, errno, "/proc");
+  if (fstatfs(proc, &fs) < 0) return -errno;
+  if (fs.f_type != PROC_SUPER_MAGIC) return fail_with(r, EXDEV, "/proc is not procfs");
+  /* The module's own file since Linux 5.1, beside that of whichever module is the first. */
+  AUTO_CLOSE int fd = (int)syscall(SYS_openat2, proc, "thread-self/attr/apparmor/exec", &how, sizeof how);
+  if (fd < 0 && errno == ENOENT) fd = (int)syscall(SYS_openat2, proc, "thread-self/attr/exec", &how, sizeof how);
+  if (fd < 0) return fail_with(r, errno, "/proc/thread-self/attr/exec");
+  int size = snprintf(text, sizeof text, "exec %s", a->name);
+  if (size < 0 || (size_t)size >= sizeof text) return -ENAMETOOLONG;
+  if (write(fd, text, (size_t)size) < 0) return fail_with(r, errno, "AppArmor profile %s", a->name);
+  return 0;
 }
 
 int run_seccomp(struct runner *r, const struct op_seccomp *a) {

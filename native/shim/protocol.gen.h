@@ -85,7 +85,8 @@ enum operation {
   OP_EXECUTE_PROGRAM = 52,
   OP_FINISH = 53,
   OP_DROP_DESCRIPTORS = 54,
-  OP_COUNT = 55,
+  OP_EXEC_PROFILE = 55,
+  OP_COUNT = 56,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -430,6 +431,11 @@ struct op_drop_descriptors {
   struct u32_list keep;
 };
 
+/* the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs */
+struct op_exec_profile {
+  const char *name;
+};
+
 struct runner;
 int run_make_directory(struct runner *r, const struct op_make_directory *a);
 int run_write_file(struct runner *r, const struct op_write_file *a);
@@ -485,6 +491,7 @@ int run_execute(struct runner *r, const struct op_execute *a);
 int run_execute_program(struct runner *r, const struct op_execute_program *a);
 int run_finish(struct runner *r);
 int run_drop_descriptors(struct runner *r, const struct op_drop_descriptors *a);
+int run_exec_profile(struct runner *r, const struct op_exec_profile *a);
 
 static inline const char *operation_name(unsigned code) {
   switch (code) {
@@ -542,6 +549,7 @@ static inline const char *operation_name(unsigned code) {
     case 52: return "execute-program";
     case 53: return "finish";
     case 54: return "drop-descriptors";
+    case 55: return "exec-profile";
     default: return "unknown";
   }
 }
@@ -802,6 +810,11 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       struct op_drop_descriptors a;
       if (!(read_u32s(in, &a.keep) && reader_done(in))) return -EBADMSG;
       return run_drop_descriptors(r, &a);
+    }
+    case 55: {
+      struct op_exec_profile a;
+      if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
+      return run_exec_profile(r, &a);
     }
     default: return -EBADMSG;
   }

@@ -7,18 +7,11 @@ import {
   type LocalContainerConfig,
   type LocalMount,
   MountPropagation,
-  NamespaceMode,
 } from '../cri/index.ts';
 import type { ImageConfig } from '../image/index.ts';
-import { grantCapabilities, parseCapability } from '../linux/capabilities.ts';
-import {
-  DEFAULT_DEVICES,
-  DEFAULT_MOUNTS,
-  DEFAULT_PATH_ENV,
-  MASKED_PATHS,
-  NOFILE,
-  READONLY_PATHS,
-} from './defaults.ts';
+import { type Capability, grantCapabilities, parseCapability } from '../linux/capabilities.ts';
+import type { ContainerEdits } from './cdi-edits.ts';
+import { DEFAULT_DEVICES, DEFAULT_MOUNTS, DEFAULT_PATH_ENV, NOFILE, SHM_SIZE } from './defaults.ts';
 import { POD_SHM } from './launch/compile-mounts.ts';
 import {
   type OciDevice,
@@ -27,14 +20,15 @@ import {
   type OciNamespace,
   type OciSpec,
   POD_NAMESPACE,
+  TARGET_NAMESPACE,
 } from './launch/spec.ts';
+import type { ContainerMode, ContainerNamespaces } from './namespaces.ts';
 import type { ResolvedUser } from './users.ts';
 
 /** What the sandbox has, and lets its containers share. */
 export interface SandboxFacts {
   readonly hostname: string;
   readonly hostNetwork: boolean;
-  readonly hostIpc: boolean;
   readonly userNamespace: boolean;
   readonly uidMap: readonly OciIdMap[];
   readonly gidMap: readonly OciIdMap[];
@@ -54,10 +48,13 @@ export interface SpecInput {
   readonly devices: readonly OciDevice[];
   /** All devices of the host, for a privileged container. */
   readonly hostDevices: readonly OciDevice[];
-  /** /sys/devices/system/cpu/cpuN/thermal_throttle of this host. */
-  readonly thermalPaths: readonly string[];
-  /** The PID of the container whose PID namespace this one joins (NamespaceMode.TARGET). */
-  readonly targetPid: number | undefined;
+  readonly namespaces: ContainerNamespaces;
+  /** Layers of the images that are mounted as volumes, topmost first: destination → directories. */
+  readonly imageLayers: ReadonlyMap<string, readonly string[]>;
+  /** What CDI devices add. */
+  readonly edits: ContainerEdits | undefined;
+  /** A loaded AppArmor profile. */
+  readonly apparmorProfile: string | undefined;
   /** The mask that this process can hand on. */
   readonly availableCapabilities: bigint;
   /** Hard limit of open files that this process may hand on; undefined where it may raise it. */
@@ -81,7 +78,7 @@ export function buildSpec(input: SpecInput): OciSpec {
     },
     input.availableCapabilities,
   );
-  const ambient = (security.capabilities?.addAmbientCapabilities ?? []).map(parseCapability);
+  const ambient = ambientOf(security, capabilities);
   const hard = Math.min(NOFILE.hard, input.maxFiles ?? NOFILE.hard);
   return {
     ociVersion: '1.2.0',
@@ -89,9 +86,9 @@ export function buildSpec(input: SpecInput): OciSpec {
     hostname: sandbox.hostname,
     process: {
       terminal: config.tty === true,
-      user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
+      user: { uid: user.uid, gid: user.gid, additionalGids: groupsOf(user, input.edits) },
       args,
-      env: environmentOf(config, image, user, sandbox.hostname),
+      env: environmentOf(config, image, user, sandbox.hostname, input.edits?.env ?? []),
       cwd: workingDirectoryOf(config, image),
       capabilities: {
         bounding: capabilities,
@@ -103,19 +100,23 @@ export function buildSpec(input: SpecInput): OciSpec {
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: Math.min(NOFILE.soft, hard), hard }],
       noNewPrivileges: security.noNewPrivs === true,
       ...(resources.oomScoreAdj === undefined ? {} : { oomScoreAdj: resources.oomScoreAdj }),
+      ...(input.apparmorProfile === undefined ? {} : { apparmorProfile: input.apparmorProfile }),
     },
     mounts: mountsOf(input, privileged, security),
     ...(config.annotations === undefined ? {} : { annotations: config.annotations }),
     linux: {
-      namespaces: namespacesOf(security, sandbox, privileged, input.targetPid),
+      namespaces: namespacesOf(input.namespaces, sandbox, privileged),
       uidMappings: sandbox.uidMap,
       gidMappings: sandbox.gidMap,
-      devices: [...DEFAULT_DEVICES, ...(privileged ? input.hostDevices : []), ...input.devices].filter(
-        firstOfPath,
-      ),
+      devices: [
+        ...(input.edits?.devices ?? []),
+        ...DEFAULT_DEVICES,
+        ...(privileged ? input.hostDevices : []),
+        ...input.devices,
+      ].filter(firstOfPath),
       cgroupsPath: input.cgroupsPath,
-      maskedPaths: privileged ? [] : maskedOf(security, input.thermalPaths),
-      readonlyPaths: privileged ? [] : nonEmpty(security.readonlyPaths, READONLY_PATHS),
+      maskedPaths: privileged ? [] : (security.maskedPaths ?? []),
+      readonlyPaths: privileged ? [] : (security.readonlyPaths ?? []),
     },
   };
 }
@@ -124,16 +125,25 @@ function firstOfPath(device: OciDevice, i: number, all: readonly OciDevice[]): b
   return all.findIndex((other) => other.path === device.path) === i;
 }
 
-/**
- * CRI tells an absent list (the runtime's default) from an empty one only by the procMount that stands behind it; in
- * process the difference is kept.
- */
-function nonEmpty(requested: readonly string[] | undefined, fallback: readonly string[]): readonly string[] {
-  return requested ?? fallback;
+/** What stays through an execve of a program without file capabilities must be granted in the first place. */
+function ambientOf(
+  security: LinuxContainerSecurityContext,
+  granted: readonly Capability[],
+): readonly Capability[] {
+  const ambient = (security.capabilities?.addAmbientCapabilities ?? []).map(parseCapability);
+  const missing = ambient.find((one) => !granted.includes(one));
+  if (missing !== undefined)
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `capabilities.addAmbientCapabilities: ${missing} is not among the container's capabilities`,
+      { hint: 'add it with addCapabilities, too' },
+    );
+  return ambient;
 }
 
-function maskedOf(security: LinuxContainerSecurityContext, thermal: readonly string[]): readonly string[] {
-  return security.maskedPaths ?? [...MASKED_PATHS, ...thermal];
+function groupsOf(user: ResolvedUser, edits: ContainerEdits | undefined): readonly number[] {
+  if (edits === undefined || edits.groups.length === 0) return user.groups;
+  return [...new Set([...user.groups, ...edits.groups])].sort((a, b) => a - b);
 }
 
 /** command replaces ENTRYPOINT and, with it, CMD; args replaces CMD (reference: kubelet.md §1.7). */
@@ -168,6 +178,7 @@ function environmentOf(
   image: ImageConfig,
   user: ResolvedUser,
   hostname: string,
+  edits: readonly string[],
 ): string[] {
   const env = new Map<string, string>();
   const add = (entry: string, where: string): void => {
@@ -194,41 +205,36 @@ function environmentOf(
     }
     env.set(key, value);
   }
+  for (const entry of edits) add(entry, 'CDI device');
   if (!env.has('HOME')) env.set('HOME', user.home);
   return [...env].map(([name, value]) => `${name}=${value}`);
 }
 
 function namespacesOf(
-  security: LinuxContainerSecurityContext,
+  modes: ContainerNamespaces,
   sandbox: SandboxFacts,
   privileged: boolean,
-  targetPid: number | undefined,
 ): OciNamespace[] {
   const namespaces: OciNamespace[] = [{ type: 'mount' }];
   if (sandbox.userNamespace) namespaces.push({ type: 'user', path: POD_NAMESPACE });
-  if (!sandbox.hostNetwork) {
-    namespaces.push({ type: 'network', path: POD_NAMESPACE });
-    namespaces.push({ type: 'uts', path: POD_NAMESPACE });
-  }
-  if (!sandbox.hostIpc) namespaces.push({ type: 'ipc', path: POD_NAMESPACE });
-  const mode = security.namespaceOptions?.pid ?? NamespaceMode.POD;
-  switch (mode) {
-    case NamespaceMode.CONTAINER:
-      namespaces.push({ type: 'pid' });
-      break;
-    case NamespaceMode.POD:
-      namespaces.push({ type: 'pid', path: POD_NAMESPACE });
-      break;
-    case NamespaceMode.TARGET:
-      if (targetPid === undefined)
-        throw new NodeletError('INVALID_ARGUMENT', 'the target container does not run');
-      namespaces.push({ type: 'pid', path: `/proc/${targetPid}/ns/pid` });
-      break;
-    case NamespaceMode.NODE:
-      break;
-  }
+  namespaces.push(...namespaceOf('network', modes.network));
+  if (!sandbox.hostNetwork) namespaces.push({ type: 'uts', path: POD_NAMESPACE });
+  namespaces.push(...namespaceOf('ipc', modes.ipc), ...namespaceOf('pid', modes.pid));
   if (!privileged) namespaces.push({ type: 'cgroup' });
   return namespaces;
+}
+
+function namespaceOf(type: 'network' | 'ipc' | 'pid', mode: ContainerMode): OciNamespace[] {
+  switch (mode.from) {
+    case 'pod':
+      return [{ type, path: POD_NAMESPACE }];
+    case 'own':
+      return [{ type }];
+    case 'target':
+      return [{ type, path: TARGET_NAMESPACE }];
+    case 'host':
+      return [];
+  }
 }
 
 function mountsOf(
@@ -241,15 +247,10 @@ function mountsOf(
   const requested = new Map<string, LocalMount>();
   for (const mount of config.mounts ?? []) requested.set(cleanDestination(mount.containerPath ?? ''), mount);
   for (const mount of DEFAULT_MOUNTS) {
-    if (!requested.has(mount.destination)) mounts.push(defaultMount(mount, sandbox, privileged, security));
+    if (hides(requested, mount.destination)) continue;
+    mounts.push(defaultMount(mount, input, privileged));
   }
-  if (!requested.has('/dev/shm')) {
-    mounts.push(
-      sandbox.hostIpc
-        ? { destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'rprivate'] }
-        : { destination: '/dev/shm', type: 'bind', source: POD_SHM, options: ['bind', 'rprivate'] },
-    );
-  }
+  if (!hides(requested, '/dev/shm')) mounts.push(sharedMemory(input.namespaces.ipc));
   for (const file of sandbox.files) {
     if (requested.has(file.destination)) continue;
     const mode = security.readonlyRootfs === true ? 'ro' : 'rw';
@@ -269,30 +270,57 @@ function mountsOf(
       ...idMappings(sandbox),
     });
   }
-  for (const [destination, mount] of requested) mounts.push(requestedMount(destination, mount));
+  for (const [destination, mount] of requested)
+    mounts.push(requestedMount(destination, mount, input.imageLayers.get(destination)));
+  // What a device brings takes the place of what is there already.
+  const edited = input.edits?.mounts ?? [];
+  for (const mount of edited) cleanDestination(mount.destination);
+  const all = [
+    ...mounts.filter((mount) => edited.every((one) => one.destination !== mount.destination)),
+    ...edited,
+  ];
   // A mount that lies inside another comes after it, whatever the order of the request.
-  return mounts
+  return all
     .map((mount, i) => ({ mount, i, depth: mount.destination.split('/').length }))
     .sort((a, b) => a.depth - b.depth || a.i - b.i)
     .map(({ mount }) => mount);
+}
+
+/** A mount of the request's takes the place of a default one; a /dev of its own comes with all that is in it. */
+function hides(requested: ReadonlyMap<string, LocalMount>, destination: string): boolean {
+  return requested.has(destination) || (requested.has('/dev') && destination.startsWith('/dev/'));
+}
+
+function sharedMemory(ipc: ContainerMode): OciMount {
+  const destination = '/dev/shm';
+  switch (ipc.from) {
+    case 'host':
+      return { destination, type: 'bind', source: destination, options: ['rbind', 'rprivate'] };
+    case 'pod':
+    case 'target':
+      return { destination, type: 'bind', source: POD_SHM, options: ['bind', 'rprivate'] };
+    case 'own':
+      return {
+        destination,
+        type: 'tmpfs',
+        source: 'shm',
+        options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${SHM_SIZE}`],
+      };
+  }
 }
 
 function idMappings(sandbox: SandboxFacts): Pick<OciMount, 'uidMappings' | 'gidMappings'> {
   return sandbox.userNamespace ? { uidMappings: sandbox.uidMap, gidMappings: sandbox.gidMap } : {};
 }
 
-function defaultMount(
-  mount: OciMount,
-  sandbox: SandboxFacts,
-  privileged: boolean,
-  security: LinuxContainerSecurityContext,
-): OciMount {
+function defaultMount(mount: OciMount, input: SpecInput, privileged: boolean): OciMount {
+  const { sandbox, namespaces } = input;
   const writable = (options: readonly string[] | undefined): string[] =>
     (options ?? []).filter((one) => one !== 'ro').concat('rw');
   switch (mount.destination) {
     case '/sys':
       // A user namespace cannot mount sysfs for a network namespace that it does not own.
-      if (sandbox.userNamespace && sandbox.hostNetwork) {
+      if (sandbox.userNamespace && namespaces.network.from === 'host') {
         return {
           destination: '/sys',
           type: 'bind',
@@ -312,7 +340,7 @@ function defaultMount(
         };
       return mount;
     case '/dev/mqueue':
-      return sandbox.hostIpc && sandbox.userNamespace
+      return namespaces.ipc.from === 'host' && sandbox.userNamespace
         ? {
             destination: mount.destination,
             type: 'bind',
@@ -321,7 +349,7 @@ function defaultMount(
           }
         : mount;
     case '/proc':
-      return security.namespaceOptions?.pid === NamespaceMode.NODE && sandbox.userNamespace
+      return namespaces.pid.from === 'host' && sandbox.userNamespace
         ? {
             destination: '/proc',
             type: 'bind',
@@ -334,15 +362,36 @@ function defaultMount(
   }
 }
 
-const PROPAGATION_OPTIONS = {
+const PROPAGATION_OPTIONS: Readonly<Record<number, string>> = {
   [MountPropagation.PROPAGATION_PRIVATE]: 'rprivate',
   [MountPropagation.PROPAGATION_HOST_TO_CONTAINER]: 'rslave',
   [MountPropagation.PROPAGATION_BIDIRECTIONAL]: 'rshared',
-} as const;
+};
 
-function requestedMount(destination: string, mount: LocalMount): OciMount {
+function requestedMount(
+  destination: string,
+  mount: LocalMount,
+  layers: readonly string[] | undefined,
+): OciMount {
+  if (layers !== undefined) {
+    const subPath = mount.imageSubPath ?? '';
+    return {
+      destination,
+      type: 'bind',
+      options: ['bind', 'rprivate', 'ro'],
+      layers,
+      ...(subPath === '' ? {} : { subPath }),
+    };
+  }
   const propagation = mount.propagation ?? MountPropagation.PROPAGATION_PRIVATE;
-  const options: string[] = ['rbind', PROPAGATION_OPTIONS[propagation]];
+  const spread = PROPAGATION_OPTIONS[propagation];
+  if (spread === undefined)
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `mounts: ${JSON.stringify(destination)}: ${propagation} is no propagation`,
+      { hint: 'use 0 (private), 1 (host to container) or 2 (bidirectional)' },
+    );
+  const options: string[] = ['rbind', spread];
   if (mount.recursiveReadOnly === true) {
     if (mount.readonly !== true)
       throw new NodeletError(

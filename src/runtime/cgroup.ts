@@ -4,6 +4,7 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { basename } from 'node:path';
+import { hasCode, NodeletError } from '../base/index.ts';
 import type { LinuxContainerResources } from '../cri/index.ts';
 import {
   type CgroupHost,
@@ -11,6 +12,7 @@ import {
   type CgroupStats,
   type CgroupStep,
   checkOwnedRoot,
+  checkResources,
   directoryOf,
   joinTargets,
   killCgroup,
@@ -51,13 +53,15 @@ const V1_CONTROLLERS = new Set([
 
 const ID = /^[0-9a-f]{64}$/;
 
-/** CRI's resources in the OCI vocabulary. CPU quota apart: it is given when everything else is done. */
+/**
+ * CRI's resources in the OCI vocabulary. CPU quota apart: it is given when everything else is done. A memory limit without a
+ * word on swap allows none, as with containerd.
+ */
 export function ociResources(linux: LinuxContainerResources): CgroupResources {
+  const limit = linux.memoryLimitInBytes ?? 0;
+  const swap = linux.memorySwapLimitInBytes ?? 0;
   return {
-    memory: {
-      limit: linux.memoryLimitInBytes ?? 0,
-      ...(linux.memorySwapLimitInBytes === undefined ? {} : { swap: linux.memorySwapLimitInBytes }),
-    },
+    memory: { limit, swap: swap === 0 && limit > 0 ? limit : swap },
     cpu: {
       shares: linux.cpuShares ?? 0,
       cpus: linux.cpusetCpus ?? '',
@@ -73,6 +77,23 @@ export function ociResources(linux: LinuxContainerResources): CgroupResources {
 
 function quotaOf(linux: LinuxContainerResources): CgroupResources {
   return { cpu: { quota: linux.cpuQuota ?? 0, period: linux.cpuPeriod ?? 0 } };
+}
+
+function allResources(linux: LinuxContainerResources): CgroupResources {
+  const { cpu, ...rest } = ociResources(linux);
+  return { ...rest, cpu: { ...cpu, ...quotaOf(linux).cpu } };
+}
+
+function memoryInUse(limit: number, used: number | undefined, cause?: unknown): NodeletError {
+  return new NodeletError(
+    'MEMORY_IN_USE',
+    `cannot set memoryLimitInBytes: the container uses more than ${limit} bytes${used === undefined ? '' : ` (${used})`}`,
+    {
+      hint: 'choose a limit above its use, or restart it with the new one',
+      details: { limit, ...(used === undefined ? {} : { used }) },
+      ...(cause === undefined ? {} : { cause }),
+    },
+  );
 }
 
 export class RuntimeCgroups {
@@ -134,14 +155,34 @@ export class RuntimeCgroups {
     };
   }
 
+  /** Throws CGROUP_VALUE_INVALID, CGROUP_CONTROLLER_MISSING. */
+  check(linux: LinuxContainerResources): void {
+    checkResources(this.host, allResources(linux));
+    const { oomScoreAdj } = linux;
+    if (oomScoreAdj !== undefined && (!Number.isInteger(oomScoreAdj) || Math.abs(oomScoreAdj) > 1000))
+      throw new NodeletError(
+        'CGROUP_VALUE_INVALID',
+        `cannot set oomScoreAdj: expected an integer from -1000 to 1000, found ${oomScoreAdj}`,
+        { details: { field: 'oomScoreAdj' } },
+      );
+  }
+
+  /**
+   * New values for a container that runs. Throws CGROUP_VALUE_INVALID, CGROUP_CONTROLLER_MISSING, and MEMORY_IN_USE for a limit
+   * below what it uses: the kernel would kill where it cannot reclaim.
+   */
   update(parent: string, id: string, linux: LinuxContainerResources): void {
-    const { cpu, ...rest } = ociResources(linux);
-    updateResources(
-      this.host,
-      this.path(parent, id),
-      { ...rest, cpu: { ...cpu, ...quotaOf(linux).cpu } },
-      'container',
-    );
+    const path = this.path(parent, id);
+    const limit = linux.memoryLimitInBytes ?? 0;
+    const used = limit > 0 ? readStats(this.host, path).memory?.workingSet : undefined;
+    if (used !== undefined && used > limit) throw memoryInUse(limit, used);
+    try {
+      updateResources(this.host, path, allResources(linux), 'container');
+    } catch (error) {
+      // v1 refuses what it cannot reclaim.
+      if (limit > 0 && hasCode(error, 'EBUSY')) throw memoryInUse(limit, used, error);
+      throw error;
+    }
   }
 
   /**

@@ -9,6 +9,7 @@ import type { HostFacts } from './host.ts';
 import type { Container, Model, Sandbox } from './model.ts';
 import type { RecordStore } from './records.ts';
 import type { SeccompPrograms } from './seccomp.ts';
+import type { AppArmorProfiles } from './security-modules.ts';
 import type { ShimStarter } from './shim/start.ts';
 import type { Spares } from './spares.ts';
 
@@ -26,9 +27,11 @@ export interface RuntimeContext {
   readonly host: HostFacts;
   readonly cgroups: RuntimeCgroups;
   readonly images: ImageSource;
+  readonly cdiDirectories: readonly string[];
   /** Undefined: every pod uses the host's network. */
   readonly network: PodNetwork | undefined;
   readonly seccomp: SeccompPrograms;
+  readonly apparmor: AppArmorProfiles;
   readonly shims: ShimStarter;
   readonly spares: Spares;
   readonly emptyMounts: EmptyMounts;

@@ -2,21 +2,26 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
 import { CleanupStack, failpoint, NodeletError, SpanList } from '../base/index.ts';
-import { ContainerEventType, type LocalContainerConfig, NamespaceMode } from '../cri/index.ts';
+import { ContainerEventType, type LocalContainerConfig } from '../cri/index.ts';
 import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../linux/constants.ts';
 import { native } from '../linux/native.ts';
 import { check } from '../linux/syscall-error.ts';
 import { commandOf } from './build-spec.ts';
+import { containerEdits } from './cdi-edits.ts';
 import type { RuntimeContext } from './context.ts';
 import { newId } from './ids.ts';
+import { prepareImageMounts, removeImageMounts } from './image-mounts.ts';
 import { makeVolumes, volumeDirectory } from './image-volumes.ts';
 import { hostId } from './launch/spec.ts';
 import { Container, type Sandbox } from './model.ts';
-import { checkSharedMounts } from './mount-sources.ts';
+import { checkMounts, makeMissingSources } from './mount-sources.ts';
+import { containerNamespaces } from './namespaces.ts';
 import { type ContainerRecord, RECORD_VERSION } from './records.ts';
+import { checkSelinux } from './security-modules.ts';
 import { specOf } from './spec-of.ts';
 import { checkSandbox } from './state.ts';
 import { stopSignalOf } from './stop-signal.ts';
+import { targetOf } from './target-namespaces.ts';
 import { resolveUser } from './users.ts';
 
 function checkConfig(config: LocalContainerConfig): void {
@@ -67,8 +72,11 @@ export async function createContainer(
   const security = config.linux?.securityContext ?? {};
   const user = resolveUser(security, image.config.config?.User ?? '', images.users(image));
   commandOf(config, image.config);
-  checkTarget(context, config);
-  checkSharedMounts(config.mounts ?? []);
+  checkSecurity(context, sandbox, config);
+  checkMounts(config.mounts ?? []);
+  context.cgroups.check(config.linux?.resources ?? {});
+  const edits = await containerEdits(config, user, context.cdiDirectories);
+  const apparmorProfile = await context.apparmor.profile(security);
   const id = newId();
   const record: ContainerRecord = {
     version: RECORD_VERSION,
@@ -79,6 +87,8 @@ export async function createContainer(
     imageId: image.id,
     imageRef: image.repoDigests[0] ?? image.id,
     user,
+    edits,
+    apparmorProfile,
     stopSignal: stopSignalOf(config, image),
     createdAt: Date.now() * 1e6,
     state: 'created',
@@ -103,8 +113,12 @@ export async function createContainer(
     const snapshot = await spans.measure('prepare snapshot', 'image', async () => images.prepare(id, image));
     mapOwner(sandbox, snapshot.upper);
     failpoint('container:after-snapshot');
+    undo.push('image volumes', () => removeImageMounts(images, id, config));
+    const imageLayers = prepareImageMounts(images, id, config);
+    failpoint('container:after-image-volumes');
     undo.push('volumes', () => rmSync(volumeDirectory(context, id), { recursive: true, force: true }));
     await makeVolumes(context, config, id, image);
+    makeMissingSources(config.mounts ?? []);
     failpoint('container:after-volumes');
     if (config.logPath && sandbox.record.config.logDirectory) {
       mkdirSync(dirname(join(sandbox.record.config.logDirectory, config.logPath)), {
@@ -112,10 +126,8 @@ export async function createContainer(
         mode: 0o755,
       });
     }
-    const spec = specOf(context, container, image);
-    // The container that it looks into may be another one by then.
-    if (spec.linux.namespaces.every(({ path = '' }) => !path.startsWith('/')))
-      container.prepared = { spec, snapshot };
+    const spec = specOf(context, container, image, imageLayers);
+    container.prepared = { spec, snapshot };
     context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
     // It may have been stopped or removed meanwhile: a record in it would belong to nobody.
@@ -134,10 +146,21 @@ export async function createContainer(
   return container;
 }
 
-function checkTarget(context: RuntimeContext, config: LocalContainerConfig): void {
-  const options = config.linux?.securityContext?.namespaceOptions;
-  if (options?.pid !== NamespaceMode.TARGET) return;
-  context.model.container(options.targetId);
+/** What the security context asks for against what the pod and this machine have. */
+function checkSecurity(context: RuntimeContext, sandbox: Sandbox, config: LocalContainerConfig): void {
+  const security = config.linux?.securityContext ?? {};
+  if (security.privileged === true && sandbox.record.config.linux?.securityContext?.privileged !== true)
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      'config.linux.securityContext.privileged: the sandbox is not privileged, so no container in it may be',
+      { hint: 'make the sandbox with linux.securityContext.privileged' },
+    );
+  targetOf(context.model, sandbox, containerNamespaces(security.namespaceOptions, sandbox.namespaceModes));
+  checkSelinux(
+    security.selinuxOptions,
+    'config.linux.securityContext.selinuxOptions',
+    context.host.securityModules,
+  );
 }
 
 /**

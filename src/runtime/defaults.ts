@@ -37,34 +37,10 @@ export const DEFAULT_DEVICES: readonly OciDevice[] = [
   { path: '/dev/tty', type: 'c', major: 5, minor: 0, fileMode: 0o666 },
 ];
 
-/** Hidden from a container unless the request brings lists of its own; as the kubelet sends them (k8s#131018). */
-export const MASKED_PATHS: readonly string[] = [
-  '/proc/acpi',
-  '/proc/asound',
-  '/proc/interrupts',
-  '/proc/kcore',
-  '/proc/keys',
-  '/proc/latency_stats',
-  '/proc/sched_debug',
-  '/proc/scsi',
-  '/proc/timer_list',
-  '/proc/timer_stats',
-  '/sys/devices/virtual/powercap',
-  '/sys/firmware',
-];
-
-export const READONLY_PATHS: readonly string[] = [
-  '/proc/bus',
-  '/proc/fs',
-  '/proc/irq',
-  '/proc/sys',
-  '/proc/sysrq-trigger',
-];
-
-/** Sysctls of a pod with its own network, as containerd 2 sets them (enable_unprivileged_ports, …_icmp). */
+/** Sysctls of a pod with its own network, below /proc/sys, as containerd 2 sets them (enable_unprivileged_ports, …_icmp). */
 export const POD_SYSCTLS: Readonly<Record<string, string>> = {
-  'net.ipv4.ip_unprivileged_port_start': '0',
-  'net.ipv4.ping_group_range': '0 2147483647',
+  'net/ipv4/ip_unprivileged_port_start': '0',
+  'net/ipv4/ping_group_range': '0 2147483647',
 };
 
 export const DEFAULT_PATH_ENV = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';

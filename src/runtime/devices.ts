@@ -28,6 +28,17 @@ function deviceOf(path: string, st: Statx): OciDevice | undefined {
   };
 }
 
+/** A device of this host by its path. Throws DEVICE_NOT_FOUND. */
+export function hostDevice(hostPath: string, containerPath: string, field: string): OciDevice {
+  const st = native().statx(AT_FDCWD, hostPath, 0);
+  const device = typeof st === 'number' ? undefined : deviceOf(containerPath, st);
+  if (device !== undefined) return hostPath === containerPath ? device : { ...device, hostPath };
+  throw new NodeletError(
+    'DEVICE_NOT_FOUND',
+    `${field}: ${JSON.stringify(hostPath)} ${typeof st === 'number' ? `cannot be used: ${errnoName(-st)}` : 'is no device'}`,
+  );
+}
+
 function walk(hostPath: string, containerPath: string, into: OciDevice[], skip: ReadonlySet<string>): void {
   for (const entry of readdirSync(hostPath, { withFileTypes: true })) {
     if (skip.has(entry.name)) continue;
@@ -37,7 +48,7 @@ function walk(hostPath: string, containerPath: string, into: OciDevice[], skip: 
     else if (entry.isCharacterDevice() || entry.isBlockDevice()) {
       const st = native().statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
       const device = typeof st === 'number' ? undefined : deviceOf(target, st);
-      if (device !== undefined) into.push(device);
+      if (device !== undefined) into.push(path === target ? device : { ...device, hostPath: path });
     }
   }
 }
@@ -57,6 +68,12 @@ export function requestedDevices(requested: readonly Device[]): ResolvedDevices 
       );
     }
     const st = native().statx(AT_FDCWD, hostPath, 0);
+    if (!hostPath.startsWith('/') || (containerPath !== '' && !containerPath.startsWith('/'))) {
+      throw new NodeletError(
+        'INVALID_ARGUMENT',
+        `devices: ${JSON.stringify(hostPath)} in the container at ${JSON.stringify(containerPath)}: not an absolute path`,
+      );
+    }
     if (typeof st === 'number') {
       throw new NodeletError(
         'DEVICE_NOT_FOUND',
@@ -67,10 +84,7 @@ export function requestedDevices(requested: readonly Device[]): ResolvedDevices 
     const target = containerPath === '' ? hostPath : containerPath;
     if ((st.mode & S_IF.MT) === S_IF.DIR) walk(hostPath, target, found, new Set());
     else {
-      const device = deviceOf(target, st);
-      if (device === undefined)
-        throw new NodeletError('DEVICE_NOT_FOUND', `devices: ${JSON.stringify(hostPath)} is no device`);
-      found.push(device);
+      found.push(hostDevice(hostPath, target, 'devices'));
     }
     for (const device of found) {
       devices.push(device);

@@ -52,7 +52,8 @@ function differingKinds(pid: number): number {
 }
 
 function processOf(context: RuntimeContext, container: Container, options: ExecOptions): OciProcess {
-  const spec = specOf(context, container, imageOf(context, container));
+  // Where its volumes come from does not matter here.
+  const spec = specOf(context, container, imageOf(context, container), new Map());
   const env = [...spec.process.env];
   if (options.terminal && !env.some((entry) => entry.startsWith('TERM='))) env.push('TERM=xterm');
   env.push(...(options.env ?? []));

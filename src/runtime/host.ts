@@ -1,10 +1,10 @@
 /** What this machine is like: asked once at start, said in one log line, passed around as plain data. */
-import { readdirSync } from 'node:fs';
 import { AT_EMPTY_PATH, FSCONFIG, OPEN_TREE_CLONE } from '../linux/constants.ts';
 import { native } from '../linux/native.ts';
 import { bootId, kernelVersion, readLimits, readStatus } from '../linux/procfs.ts';
 import type { MachineArch } from '../linux/seccomp/index.ts';
 import type { KernelFeatures } from './launch/context.ts';
+import { probeSecurityModules, type SecurityModules } from './security-modules.ts';
 
 export interface HostFacts {
   readonly bootId: string;
@@ -16,8 +16,7 @@ export interface HostFacts {
   readonly capabilities: bigint;
   /** Hard limit of open files of this process. */
   readonly maxFiles: number;
-  /** /sys/devices/system/cpu/cpuN/thermal_throttle that exist here. */
-  readonly thermalPaths: readonly string[];
+  readonly securityModules: SecurityModules;
 }
 
 const CAP_SYS_RESOURCE = 1n << 24n;
@@ -40,18 +39,6 @@ function canCloneDetached(): boolean {
   }
 }
 
-function thermalPaths(): string[] {
-  const base = '/sys/devices/system/cpu';
-  try {
-    return readdirSync(base)
-      .filter((name) => /^cpu\d+$/.test(name))
-      .filter((name) => readdirSync(`${base}/${name}`).includes('thermal_throttle'))
-      .map((name) => `${base}/${name}/thermal_throttle`);
-  } catch {
-    return []; // a /sys that shows no CPUs
-  }
-}
-
 export function probeHost(): HostFacts {
   const version = kernelVersion();
   const status = readStatus('self');
@@ -68,6 +55,6 @@ export function probeHost(): HostFacts {
     },
     capabilities: bounding,
     maxFiles: files === 'unlimited' ? Number.MAX_SAFE_INTEGER : files,
-    thermalPaths: thermalPaths(),
+    securityModules: probeSecurityModules(),
   };
 }

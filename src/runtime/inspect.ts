@@ -1,5 +1,6 @@
 /** The verbose half of CRI's status calls, shaped as containerd's where crictl's users look for it. */
 import type { RuntimeContext } from './context.ts';
+import { prepareImageMounts } from './image-mounts.ts';
 import type { OciNamespaceType, OciSpec } from './launch/spec.ts';
 import type { Container, Sandbox } from './model.ts';
 import { imageOf, specOf } from './spec-of.ts';
@@ -42,10 +43,12 @@ export function inspectContainer(context: RuntimeContext, container: Container):
   const { record } = container;
   let runtimeSpec: object | string;
   try {
+    const layers = prepareImageMounts(context.images, record.id, record.config);
     runtimeSpec = withPaths(
-      specOf(context, container, imageOf(context, container)),
+      specOf(context, container, imageOf(context, container), layers),
       record.state === 'running' ? record.pid : 0,
     );
+>>>>>>> 3e5c0eb (runtime: security contexts in full: namespace modes, sysctls, AppArmor, CDI, image volumes, swap, refusals by field)
   } catch (error) {
     runtimeSpec = `cannot be computed now: ${String(error)}`;
   }

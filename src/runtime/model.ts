@@ -5,6 +5,12 @@ import type { Snapshot } from '../image/index.ts';
 import type { Fd } from '../linux/fd.ts';
 import type { POD_SLOTS } from './launch/protocol.gen.ts';
 import type { OciSpec } from './launch/spec.ts';
+import {
+  type ContainerNamespaces,
+  containerNamespaces,
+  type PodNamespaces,
+  podNamespaces,
+} from './namespaces.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import type { ShimClient } from './shim/client.ts';
 
@@ -28,9 +34,12 @@ export class Sandbox {
     return this.record.id;
   }
 
-  get options(): { readonly hostNetwork: boolean; readonly hostIpc: boolean } {
-    const options = this.record.config.linux?.securityContext?.namespaceOptions;
-    return { hostNetwork: options?.network === 2, hostIpc: options?.ipc === 2 };
+  get namespaceModes(): PodNamespaces {
+    return podNamespaces(this.record.config);
+  }
+
+  get options(): { readonly hostNetwork: boolean } {
+    return { hostNetwork: !this.namespaceModes.network };
   }
 
   /** Closes what this process holds; the pod itself goes on. */
@@ -75,6 +84,11 @@ export class Container {
 
   get id(): string {
     return this.record.id;
+  }
+
+  get namespaceModes(): ContainerNamespaces {
+    const options = this.record.config.linux?.securityContext?.namespaceOptions;
+    return containerNamespaces(options, this.sandbox.namespaceModes);
   }
 }
 

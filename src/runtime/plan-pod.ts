@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import type { LocalContainerConfig, PodSandboxConfig } from '../cri/index.ts';
 import type { ImageRecord, ImageUsers } from '../image/index.ts';
-import { ociIdMap } from './build-spec.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
 import { canHaveEmptyMounts } from './empty-mounts.ts';
@@ -10,6 +9,7 @@ import { probeHost } from './host.ts';
 import { type DescribedOperation, describePlan } from './launch/describe.ts';
 import type { OciSpec } from './launch/spec.ts';
 import { Container, Model, Sandbox } from './model.ts';
+import { podNamespaces } from './namespaces.ts';
 import { RECORD_VERSION, RecordStore } from './records.ts';
 import { sandboxPlans } from './run-sandbox.ts';
 import { SeccompPrograms } from './seccomp.ts';
@@ -61,21 +61,29 @@ function placeholder(index: number): string {
   return index.toString(16).padStart(2, '0').repeat(32);
 }
 
+/** The images of volumes are looked up at the create: what stands for their layers here names them. */
+function plannedImageLayers(config: LocalContainerConfig): Map<string, readonly string[]> {
+  const named = (config.mounts ?? []).filter((mount) => (mount.image?.image ?? '') !== '');
+  return new Map(
+    named.map((mount) => [mount.containerPath ?? '', [`the layers of ${mount.image?.image}`]] as const),
+  );
+}
+
 /** Throws what a create would throw for the same request. */
 export function planPodLaunch(options: PlanPodOptions, input: PlanPodInput): PodLaunchPlan {
   const host = probeHost();
   const cgroups = new RuntimeCgroups(options.cgroupRoot);
   const store = new RecordStore(join(options.state, 'sandboxes'));
-  const context: Pick<RuntimeContext, 'paths' | 'host' | 'cgroups' | 'store' | 'seccomp' | 'model'> = {
+  const model = new Model();
+  const context: Pick<RuntimeContext, 'paths' | 'host' | 'cgroups' | 'store' | 'seccomp'> = {
     paths: { root: options.root, state: options.state, staging: join(options.state, 'root') },
     host,
     cgroups,
     store,
     seccomp: new SeccompPrograms(host.arch, host.kernel),
-    model: new Model(),
   };
   const sandboxId = placeholder(0);
-  const userns = input.sandbox.linux?.securityContext?.namespaceOptions?.usernsOptions;
+  const namespaces = podNamespaces(input.sandbox);
   const sandbox = new Sandbox({
     version: RECORD_VERSION,
     bootId: host.bootId,
@@ -88,8 +96,8 @@ export function planPodLaunch(options: PlanPodOptions, input: PlanPodInput): Pod
     pausePid: 0,
     network: undefined,
     hostname: input.sandbox.hostname ?? '',
-    uidMap: userns?.mode === 0 ? ociIdMap(userns.uids) : [],
-    gidMap: userns?.mode === 0 ? ociIdMap(userns.gids) : [],
+    uidMap: namespaces.uidMap,
+    gidMap: namespaces.gidMap,
     spans: [],
   });
   const plans = sandboxPlans(context, sandboxId, input.sandbox, sandbox.record.hostname);
@@ -125,9 +133,9 @@ export function planPodLaunch(options: PlanPodOptions, input: PlanPodInput): Pod
         },
         sandbox,
       );
-      context.model.addContainer(container);
+      model.addContainer(container);
       const active = join(options.root, 'snapshots', 'active', id);
-      const spec = specOf(context, container, image.record);
+      const spec = specOf(context, container, image.record, plannedImageLayers(config));
       const snapshot = { lower: image.lower, upper: join(active, 'upper'), work: join(active, 'work') };
       const emptyMounts = canHaveEmptyMounts(host.features) && sandbox.record.uidMap.length === 0;
       const plan = planOf(context, container, spec, snapshot, emptyMounts);

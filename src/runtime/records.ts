@@ -11,6 +11,7 @@ import {
 } from '../base/index.ts';
 import type { NetworkResult } from '../cni/index.ts';
 import type { LocalContainerConfig, PodSandboxConfig } from '../cri/index.ts';
+import type { ContainerEdits } from './cdi-edits.ts';
 import type { OciIdMap } from './launch/spec.ts';
 import type { ContainerState, SandboxState } from './state.ts';
 import type { ResolvedUser } from './users.ts';
@@ -47,6 +48,10 @@ export interface ContainerRecord {
   /** As the status shows it: a digest reference where there is one. */
   readonly imageRef: string;
   readonly user: ResolvedUser;
+  /** What its CDI devices add. */
+  readonly edits?: ContainerEdits | undefined;
+  /** The AppArmor profile that its programs begin under. */
+  readonly apparmorProfile?: string | undefined;
   readonly stopSignal: string;
   readonly createdAt: number;
   state: ContainerState;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { hasCode, messageOf } from '../base/index.ts';
 import { attachShim, containerExited, containerLost, reconcile, sandboxLost } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
+import { ownerOfSnapshot, removeImageMounts } from './image-mounts.ts';
 import { volumeDirectory } from './image-volumes.ts';
 import { Container, Sandbox } from './model.ts';
 import { networkAttachment } from './network-attachment.ts';
@@ -102,18 +103,23 @@ async function discardSandbox(
   containers: readonly ContainerRecord[],
 ): Promise<void> {
   const parent = record.config.linux?.cgroupParent ?? '';
-  for (const container of containers) await discardContainer(context, record, container.id);
+  for (const container of containers) await discardContainer(context, record, container);
   await context.cgroups.removePauseLeaf(parent, record.id);
   await context.cgroups.removeShimGroup(record.id);
   if (context.network !== undefined) await context.network.remove(networkAttachment(record, undefined));
   context.store.removeSandbox(record.id);
 }
 
-async function discardContainer(context: RuntimeContext, sandbox: SandboxRecord, id: string): Promise<void> {
+async function discardContainer(
+  context: RuntimeContext,
+  sandbox: SandboxRecord,
+  { id, config }: ContainerRecord,
+): Promise<void> {
   const parent = sandbox.config.linux?.cgroupParent ?? '';
   await context.cgroups.kill(parent, id);
   await context.cgroups.remove(parent, id);
   await context.images.removeSnapshot(id);
+  await removeImageMounts(context.images, id, config);
   rmSync(volumeDirectory(context, id), { recursive: true, force: true });
   context.store.removeContainer(sandbox.id, id);
 }
@@ -137,7 +143,7 @@ async function collectGarbage(context: RuntimeContext): Promise<string[]> {
     collected.push(`cgroup ${path}`);
   }
   for (const key of images.snapshotKeys()) {
-    if (model.containers.has(key)) continue;
+    if (model.containers.has(ownerOfSnapshot(key))) continue;
     await images.removeSnapshot(key);
     collected.push(`snapshot ${key}`);
   }

@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import { failpoint } from '../base/index.ts';
 import { ContainerEventType } from '../cri/index.ts';
 import type { RuntimeContext } from './context.ts';
+import { removeImageMounts } from './image-mounts.ts';
 import { volumeDirectory } from './image-volumes.ts';
 import type { Container } from './model.ts';
 import { checkContainer } from './state.ts';
@@ -17,6 +18,8 @@ export async function removeContainer(context: RuntimeContext, container: Contai
   if (sandbox.shim?.connected === true) await sandbox.shim.forget(record.id).catch(() => {});
   await context.images.removeSnapshot(record.id);
   failpoint('remove:after-snapshot');
+  await removeImageMounts(context.images, record.id, record.config);
+  failpoint('remove:after-image-volumes');
   rmSync(volumeDirectory(context, record.id), { recursive: true, force: true });
   failpoint('remove:after-volumes');
   // The record goes last: until then a crash leaves an owner to whom the rest belongs.

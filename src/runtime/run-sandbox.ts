@@ -6,7 +6,6 @@ import { NamespaceMode, type PodSandboxConfig } from '../cri/index.ts';
 import { native } from '../linux/native.ts';
 import { check } from '../linux/syscall-error.ts';
 import { attachShim } from './attach-shim.ts';
-import { ociIdMap } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
 import { POD_SYSCTLS, SHM_SIZE } from './defaults.ts';
 import { heldDescriptors } from './held.ts';
@@ -15,12 +14,15 @@ import { compileSandbox, fitsSpare, type SandboxContext } from './launch/compile
 import type { LaunchPlan } from './launch/encode.ts';
 import { logWarnings } from './launch-warnings.ts';
 import { Sandbox } from './model.ts';
+import { podNamespaces } from './namespaces.ts';
 import { networkAttachment } from './network-attachment.ts';
 import { RECORD_VERSION, type SandboxRecord } from './records.ts';
 import { writeSandboxFiles } from './sandbox-files.ts';
+import { checkSelinux } from './security-modules.ts';
 import type { RunningShim } from './shim/start.ts';
 import type { Spare } from './spares.ts';
 import { stopShim } from './stop-shim.ts';
+import { checkSysctls } from './sysctls.ts';
 
 function checkConfig(config: PodSandboxConfig): void {
   const { metadata } = config;
@@ -57,18 +59,9 @@ const NO_CGROUP = { steps: [], directory: '', join: [] };
 function namespacesOf(
   config: PodSandboxConfig,
 ): Pick<SandboxContext, 'network' | 'uts' | 'ipc' | 'sharedPid' | 'uidMap' | 'gidMap'> {
-  const options = config.linux?.securityContext?.namespaceOptions ?? {};
-  const network = (options.network ?? NamespaceMode.POD) !== NamespaceMode.NODE;
-  const users = options.usernsOptions?.mode === NamespaceMode.POD ? options.usernsOptions : undefined;
-  return {
-    network,
-    // A pod on the host's network has the host's name, too.
-    uts: network,
-    ipc: (options.ipc ?? NamespaceMode.POD) !== NamespaceMode.NODE,
-    sharedPid: (options.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
-    uidMap: ociIdMap(users?.uids),
-    gidMap: ociIdMap(users?.gids),
-  };
+  const { network, ipc, pid, uidMap, gidMap } = podNamespaces(config);
+  // A pod on the host's network has the host's name, too.
+  return { network, uts: network, ipc, sharedPid: pid === NamespaceMode.POD, uidMap, gidMap };
 }
 
 function sandboxContext(
@@ -84,7 +77,10 @@ function sandboxContext(
     id,
     hostname,
     ...namespaces,
-    sysctls: { ...(network && !prepared ? POD_SYSCTLS : {}), ...config.linux?.sysctls },
+    sysctls: {
+      ...(network && !prepared ? POD_SYSCTLS : {}),
+      ...checkSysctls(config.linux?.sysctls ?? {}, namespaces),
+    },
     shmSize: SHM_SIZE,
     staging: context.paths.staging,
     cgroup: sharedPid ? context.cgroups.pauseLeaf(config.linux?.cgroupParent ?? '', id) : NO_CGROUP,
@@ -103,6 +99,12 @@ export async function runSandbox(
   checkConfig(config);
   const { store, model, log } = context;
   const namespaces = namespacesOf(config);
+  checkSysctls(config.linux?.sysctls ?? {}, namespaces);
+  checkSelinux(
+    config.linux?.securityContext?.selinuxOptions,
+    'config.linux.securityContext.selinuxOptions',
+    context.host.securityModules,
+  );
   const spare = fitsSpare({ ...namespaces, features: context.host.features })
     ? context.spares.take()
     : undefined;

@@ -13,6 +13,7 @@ import type { ImageSource } from '../image/index.ts';
 import type { CgroupStats } from '../linux/cgroups/index.ts';
 import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
 import type { Fd } from '../linux/fd.ts';
+import { CDI_DIRECTORIES } from './cdi/index.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
 import { createContainer } from './create-container.ts';
@@ -20,8 +21,10 @@ import { canHaveEmptyMounts, EmptyMounts } from './empty-mounts.ts';
 import { openExec } from './exec.ts';
 import { execSync } from './exec-sync.ts';
 import { type HostFacts, probeHost } from './host.ts';
+import { prepareImageMounts } from './image-mounts.ts';
 import { inspectContainer, inspectSandbox } from './inspect.ts';
 import { type DescribedOperation, describePlan } from './launch/describe.ts';
+import { mergeResources } from './merge-resources.ts';
 import { metricDescriptors, sandboxMetrics } from './metrics.ts';
 import { type Container, Model, type Sandbox } from './model.ts';
 import { RecordStore } from './records.ts';
@@ -29,6 +32,7 @@ import { type Recovered, recover } from './recover.ts';
 import { removeContainer } from './remove-container.ts';
 import { runSandbox } from './run-sandbox.ts';
 import { SeccompPrograms } from './seccomp.ts';
+import { AppArmorProfiles } from './security-modules.ts';
 import { ShimStarter } from './shim/start.ts';
 import { Spares } from './spares.ts';
 import { imageOf, planOf, specOf } from './spec-of.ts';
@@ -56,6 +60,8 @@ export interface RuntimeOptions {
   /** Undefined: pods use the host's network only. */
   readonly network: PodNetwork | undefined;
   readonly log: Log;
+  /** Where CDI specifications lie, in rising priority: /etc/cdi and /var/run/cdi by default. */
+  readonly cdiDirectories?: readonly string[];
   /** Sandboxes that are made ahead, 1 by default; 0 makes each when it is asked for. */
   readonly spares?: number;
 }
@@ -102,8 +108,10 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
       paths: { root: options.root, state: options.state, staging },
       host,
       images: options.images,
+      cdiDirectories: options.cdiDirectories ?? CDI_DIRECTORIES,
       network: options.network,
       seccomp: new SeccompPrograms(host.arch, host.kernel),
+      apparmor: new AppArmorProfiles(host.securityModules),
       model: new Model(),
       locks: new KeyedMutex(),
       events: this.#events,
@@ -320,9 +328,10 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     await locks.run(container.id, () => {
       const { record, sandbox } = container;
       checkContainer(record.id, record.state, 'update');
-      const resources = { ...record.config.linux?.resources, ...request.linux };
+      const resources = mergeResources(record.config.linux?.resources ?? {}, request.linux ?? {});
       if (record.state === 'running')
         cgroups.update(sandbox.record.config.linux?.cgroupParent ?? '', record.id, request.linux ?? {});
+      else cgroups.check(resources);
       container.record = {
         ...record,
         config: { ...record.config, linux: { ...record.config.linux, resources } },
@@ -530,7 +539,8 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     const context = this.#context;
     const container = context.model.container(containerId);
     const image = imageOf(context, container);
-    const spec = specOf(context, container, image);
+    const layers = prepareImageMounts(context.images, container.id, container.record.config);
+    const spec = specOf(context, container, image, layers);
     const snapshot = context.images.prepare(container.id, image);
     const mounts = context.emptyMounts.of(container.sandbox);
     return describePlan(planOf(context, container, spec, snapshot, mounts !== undefined));

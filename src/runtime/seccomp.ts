@@ -1,7 +1,7 @@
 /** The system call filter that a request asks for, compiled once for each distinct need. */
 import { readFileSync } from 'node:fs';
 import { hasCode, NodeletError } from '../base/index.ts';
-import { type LinuxContainerSecurityContext, ProfileType } from '../cri/index.ts';
+import { type LinuxContainerSecurityContext, ProfileType, type SecurityProfile } from '../cri/index.ts';
 import {
   type ConditionalSeccomp,
   type MachineArch,
@@ -12,6 +12,26 @@ import type { SeccompProgram } from './launch/context.ts';
 
 /** Files whose parsed profile is kept. */
 const KEPT = 64;
+
+/** `runtime/default`, `unconfined` and `localhost/PATH` of the field that came before SecurityProfile. */
+function deprecatedProfile(text: string): SecurityProfile | undefined {
+  switch (text) {
+    case '':
+      return undefined;
+    case 'runtime/default':
+    case 'docker/default':
+      return { profileType: ProfileType.RuntimeDefault };
+    case 'unconfined':
+      return { profileType: ProfileType.Unconfined };
+    default:
+      if (text.startsWith('localhost/')) return { profileType: ProfileType.Localhost, localhostRef: text };
+      throw new NodeletError(
+        'INVALID_ARGUMENT',
+        `seccompProfilePath: ${JSON.stringify(text.slice(0, 100))} is no profile`,
+        { hint: 'use "runtime/default", "unconfined" or "localhost/PATH"' },
+      );
+  }
+}
 
 export class SeccompPrograms {
   readonly #cache = new SeccompCache();
@@ -25,13 +45,15 @@ export class SeccompPrograms {
   }
 
   /**
-   * Undefined for Unconfined and for a privileged container. A Localhost profile that cannot be read fails closed
-   * (CVE-2023-2431). Throws SECCOMP_PROFILE_NOT_FOUND, SECCOMP_PROFILE_INVALID.
+   * Undefined for Unconfined, for a request without a word on it (as containerd) and for a privileged container. A Localhost
+   * profile that cannot be read fails closed (CVE-2023-2431). Throws SECCOMP_PROFILE_NOT_FOUND, SECCOMP_PROFILE_INVALID.
    */
   of(security: LinuxContainerSecurityContext, capabilities: readonly string[]): SeccompProgram | undefined {
     if (security.privileged === true) return undefined;
     const context = { capabilities, arch: this.#arch, kernel: this.#kernel };
-    const type = security.seccomp?.profileType ?? ProfileType.RuntimeDefault;
+    const requested = security.seccomp ?? deprecatedProfile(security.seccompProfilePath ?? '');
+    if (requested === undefined) return undefined;
+    const type: number = requested.profileType ?? ProfileType.RuntimeDefault;
     switch (type) {
       case ProfileType.Unconfined:
         return undefined;
@@ -41,11 +63,15 @@ export class SeccompPrograms {
       }
       case ProfileType.Localhost: {
         const { program, flags } = this.#cache.compile(
-          this.#profile(security.seccomp?.localhostRef ?? ''),
+          this.#profile((requested.localhostRef ?? '').replace(/^localhost\//, '')),
           context,
         );
         return { filter: program, flags };
       }
+      default:
+        throw new NodeletError('INVALID_ARGUMENT', `seccomp.profileType: ${type} is no type of a profile`, {
+          hint: 'use 0 (RuntimeDefault), 1 (Unconfined) or 2 (Localhost)',
+        });
     }
   }
 

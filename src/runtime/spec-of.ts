@@ -1,8 +1,6 @@
 /** A container's specification and launch plan, from its record and what the host is like now. */
 
 import { NodeletError } from '../base/index.ts';
-import type { NamespaceMode as Mode } from '../cri/index.ts';
-import { NamespaceMode } from '../cri/index.ts';
 import type { ImageRecord, Snapshot } from '../image/index.ts';
 import { buildSpec } from './build-spec.ts';
 import type { RuntimeContext } from './context.ts';
@@ -13,25 +11,23 @@ import type { LaunchPlan } from './launch/encode.ts';
 import type { OciSpec } from './launch/spec.ts';
 import type { Container } from './model.ts';
 import { sandboxFiles } from './sandbox-files.ts';
-
-export function pidMode(container: Container): Mode {
-  return container.record.config.linux?.securityContext?.namespaceOptions?.pid ?? NamespaceMode.POD;
-}
+import { targetKinds } from './target-namespaces.ts';
 
 /** What a specification depends on. */
-type SpecContext = Pick<RuntimeContext, 'paths' | 'host' | 'cgroups' | 'store' | 'model'>;
+type SpecContext = Pick<RuntimeContext, 'paths' | 'host' | 'cgroups' | 'store'>;
 
-export function specOf(context: SpecContext, container: Container, image: ImageRecord): OciSpec {
+export function specOf(
+  context: SpecContext,
+  container: Container,
+  image: ImageRecord,
+  imageLayers: ReadonlyMap<string, readonly string[]>,
+): OciSpec {
   const { sandbox, record } = container;
   const { config } = record;
   const security = config.linux?.securityContext ?? {};
   const volumes = new Map(
     imageVolumes(config, image).map((path, i) => [path, volumeDirectory(context, record.id, i)]),
   );
-  const target =
-    pidMode(container) === NamespaceMode.TARGET
-      ? context.model.container(security.namespaceOptions?.targetId)
-      : undefined;
   return buildSpec({
     config,
     image: image.config,
@@ -48,14 +44,19 @@ export function specOf(context: SpecContext, container: Container, image: ImageR
     volumes,
     devices: requestedDevices(config.devices ?? []).devices,
     hostDevices: security.privileged === true ? allHostDevices() : [],
-    thermalPaths: context.host.thermalPaths,
-    targetPid: target?.record.state === 'running' ? target.record.pid : undefined,
+    namespaces: container.namespaceModes,
+    imageLayers,
+    edits: record.edits,
+    apparmorProfile: record.apparmorProfile,
     availableCapabilities: context.host.capabilities,
     maxFiles: context.host.features.sysResource ? undefined : context.host.maxFiles,
   });
 }
 
-/** The plan of a start. With it travel the device program, then, where `emptyMounts` says so, that namespace. */
+/**
+ * The plan of a start. With it travel the device program, then, where `emptyMounts` says so, that namespace, then those of the
+ * target.
+ */
 export function planOf(
   context: SpecContext & Pick<RuntimeContext, 'seccomp'>,
   container: Container,
@@ -87,6 +88,7 @@ export function planOf(
     seccomp: context.seccomp.of(security, spec.process.capabilities?.bounding ?? []),
     deviceProgram: security.privileged !== true,
     emptyMounts,
+    targets: targetKinds(container.namespaceModes),
     features: context.host.features,
   });
 }

@@ -1,14 +1,17 @@
 /** StartContainer: compile, run, record. A start that fails ends the container: it is made anew, never started twice. */
 import { deferred, failpoint, NodeletError, SpanList } from '../base/index.ts';
 import { ContainerEventType } from '../cri/index.ts';
+import type { Fd } from '../linux/fd.ts';
 import { containerExited } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
 import { deviceProgram } from './device-program.ts';
+import { prepareImageMounts } from './image-mounts.ts';
 import { logWarnings } from './launch-warnings.ts';
 import type { Container, PreparedContainer } from './model.ts';
 import { LaunchError } from './shim/client.ts';
 import { imageOf, planOf, specOf } from './spec-of.ts';
 import { checkContainer } from './state.ts';
+import { openTargetNamespaces } from './target-namespaces.ts';
 
 export async function startContainer(context: RuntimeContext, container: Container): Promise<void> {
   const { record, sandbox } = container;
@@ -23,9 +26,11 @@ export async function startContainer(context: RuntimeContext, container: Contain
   const spans = new SpanList();
   const mounts = context.emptyMounts.of(sandbox);
   let program: { readonly fd: number; close(): void } | undefined;
+  let targets: readonly Fd[] = [];
   try {
     const plan = await spans.measure('compile launch plan', 'agent', async () => {
-      program = deviceProgram(context, record.config);
+      program = deviceProgram(context, record);
+      targets = await openTargetNamespaces(context, sandbox, container.namespaceModes);
       const { spec, snapshot } = container.prepared ?? prepare(context, container);
       return planOf(context, container, spec, snapshot, mounts !== undefined);
     });
@@ -35,7 +40,7 @@ export async function startContainer(context: RuntimeContext, container: Contain
     const started = await spans.measure('run launch plan', 'agent', () =>
       shim.run(
         plan,
-        [program?.fd, mounts?.number].filter((fd) => fd !== undefined),
+        [program?.fd, mounts?.number, ...targets.map((fd) => fd.number)].filter((fd) => fd !== undefined),
       ),
     );
     context.spares.refillSoon();
@@ -56,6 +61,7 @@ export async function startContainer(context: RuntimeContext, container: Contain
     container.prepared = undefined;
     container.starting = false;
     program?.close();
+    for (const fd of targets) fd.close();
   }
   context.emit(ContainerEventType.CONTAINER_STARTED_EVENT, sandbox, container);
   const early = container.earlyExit;
@@ -67,7 +73,12 @@ export async function startContainer(context: RuntimeContext, container: Contain
 function prepare(context: RuntimeContext, container: Container): PreparedContainer {
   const image = imageOf(context, container);
   return {
-    spec: specOf(context, container, image),
+    spec: specOf(
+      context,
+      container,
+      image,
+      prepareImageMounts(context.images, container.id, container.record.config),
+    ),
     snapshot: context.images.prepare(container.id, image),
   };
 }

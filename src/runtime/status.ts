@@ -9,10 +9,10 @@ import {
   type PodSandboxFilter,
   PodSandboxState,
   type PodSandboxStatus,
-  Signal,
 } from '../cri/index.ts';
 import type { Container, Sandbox } from './model.ts';
 import type { ContainerState } from './state.ts';
+import { criSignal } from './stop-signal.ts';
 
 const CONTAINER_STATES: Readonly<Record<ContainerState, CriContainerState>> = {
   created: CriContainerState.CONTAINER_CREATED,
@@ -58,7 +58,6 @@ export function sandboxStatus(sandbox: Sandbox): PodSandboxStatus {
 export function containerStatus(container: Container): ContainerStatus {
   const { record, sandbox } = container;
   const { config } = record;
-  const signal = record.stopSignal as keyof typeof Signal;
   const logDirectory = sandbox.record.config.logDirectory ?? '';
   return {
     id: record.id,
@@ -81,7 +80,7 @@ export function containerStatus(container: Container): ContainerStatus {
     user: {
       linux: { uid: record.user.uid, gid: record.user.gid, supplementalGroups: [...record.user.groups] },
     },
-    stopSignal: Signal[signal] ?? Signal.SIGTERM,
+    stopSignal: criSignal(record.stopSignal),
   };
 }
 

@@ -41,7 +41,7 @@ const PARTS: readonly (readonly [title: string, begins: ReadonlySet<string>])[] 
   ['streams and working directory', new Set(['session', 'standard-streams', 'terminal', 'umask'])],
   [
     'rights given up for good: system calls, capabilities, users',
-    new Set(['seccomp', 'bounding-set', 'identity', 'capabilities', 'no-new-privileges']),
+    new Set(['exec-profile', 'seccomp', 'bounding-set', 'identity', 'capabilities', 'no-new-privileges']),
   ],
   ['the program', new Set(['find-program', 'execute', 'execute-program'])],
 ];

@@ -29,7 +29,7 @@ export interface SecurityInput {
   readonly thermalThrottlePaths: readonly string[];
 }
 
-const MASKED_PATHS = [
+export const MASKED_PATHS: readonly string[] = [
   '/proc/asound',
   '/proc/acpi',
   '/proc/interrupts',
@@ -43,7 +43,13 @@ const MASKED_PATHS = [
   '/sys/firmware',
   '/sys/devices/virtual/powercap',
 ];
-const READ_ONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+export const READ_ONLY_PATHS: readonly string[] = [
+  '/proc/bus',
+  '/proc/fs',
+  '/proc/irq',
+  '/proc/sys',
+  '/proc/sysrq-trigger',
+];
 
 /** The container's settings, over the pod's where both may be set. */
 export function effectiveSecurity(pod: BoundPod, container: CheckedContainer): SecurityContext {

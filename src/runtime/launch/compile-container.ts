@@ -4,6 +4,7 @@
  */
 import { NodeletError } from '../../base/index.ts';
 import { CLONE, MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import { sysctlPath } from '../sysctls.ts';
 import { cgroupOperations } from './compile-cgroup.ts';
 import {
   deviceOperations,
@@ -13,12 +14,13 @@ import {
   prepareMasks,
 } from './compile-devices.ts';
 import { identityOperations, limitOperations } from './compile-identity.ts';
+import { imageOperations } from './compile-image-mounts.ts';
 import { insideRoot, mountOperations, prepareMounts } from './compile-mounts.ts';
 import { type ContainerContext, LOG_LINE_LIMIT } from './context.ts';
 import type { LaunchPlan } from './encode.ts';
 import { FIRST_PLAN_SLOT, FLAGS, OPERATIONS, type Operation, POD_SLOTS } from './protocol.gen.ts';
 import { passedSlot, Slots } from './slots.ts';
-import { hostId, type OciNamespaceType, type OciSpec, POD_NAMESPACE } from './spec.ts';
+import { hostId, type OciNamespaceType, type OciSpec, POD_NAMESPACE, TARGET_NAMESPACE } from './spec.ts';
 
 const KINDS: Readonly<Record<OciNamespaceType, number>> = {
   pid: CLONE.NEWPID,
@@ -52,13 +54,27 @@ interface Namespaces {
   }[];
 }
 
-function sortNamespaces(spec: OciSpec, slots: Slots): Namespaces {
+function sortNamespaces(
+  spec: OciSpec,
+  slots: Slots,
+  targets: ReadonlyMap<OciNamespaceType, number>,
+): Namespaces {
   let fresh = 0;
   const joined: Namespaces['joined'][number][] = [];
   for (const { type, path } of spec.linux.namespaces) {
     const kind = KINDS[type];
     if (path === undefined) {
       fresh |= kind;
+      continue;
+    }
+    if (path === TARGET_NAMESPACE) {
+      const slot = targets.get(type);
+      if (slot === undefined)
+        throw new NodeletError(
+          'INVALID_NAMESPACE',
+          `linux.namespaces: no ${type} namespace of a target came along`,
+        );
+      joined.push({ type, kind, slot, open: undefined });
       continue;
     }
     const pod = path === POD_NAMESPACE ? POD_SLOT[type] : undefined;
@@ -87,7 +103,7 @@ function sortNamespaces(spec: OciSpec, slots: Slots): Namespaces {
 export function compileContainer(spec: OciSpec, context: ContainerContext): LaunchPlan {
   const passed = passedDescriptors(context);
   const slots = new Slots(passed.count);
-  const namespaces = sortNamespaces(spec, slots);
+  const namespaces = sortNamespaces(spec, slots, passed.targets);
   const userNamespace = namespaces.joined.some((one) => one.type === 'user');
   if ((namespaces.fresh & CLONE.NEWUSER) !== 0) {
     throw new NodeletError(
@@ -125,7 +141,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     .map((one): Operation => ({ op: 'join-namespace', namespace: one.slot, kind: one.kind }));
   const opened = namespaces.joined.flatMap((one) => (one.open === undefined ? [] : [one.open]));
   const sysctls = Object.entries(spec.linux.sysctl ?? {}).map(
-    ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
+    ([key, value]): Operation => ({ op: 'sysctl', key: sysctlPath(key), value }),
   );
   /** Of the process itself: opened while there is a /proc. */
   const ns = slots.take();
@@ -165,6 +181,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   const operations: Operation[] = [...shim.operations, ...opened];
   // unshare() makes no process PID 1: a new PID namespace is made by the clone.
   const unshared = namespaces.fresh & ~CLONE.NEWPID;
+  const loopback: Operation[] = (unshared & CLONE.NEWNET) === 0 ? [] : [{ op: 'loopback-up' }];
   if (!userNamespace) {
     operations.push(
       {
@@ -183,9 +200,11 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       // Never in the container's mount namespace, the host's mounts need not be left either: pivot_root would wait for the
       // kernel's readers, longer than all the rest takes.
       operations.push(
+        ...imageOperations(binds.images, context, slots, undefined),
         ...rootOperations(spec, context, root),
         { op: 'join-namespace', namespace: passed.emptyMounts, kind: CLONE.NEWNS },
         { op: 'unshare', kinds: unshared },
+        ...loopback,
         linger,
         { op: 'attach', tree: root, path: '/' },
         { op: 'enter-root', root },
@@ -194,7 +213,9 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       operations.push(
         { op: 'unshare', kinds: unshared },
         { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
+        ...loopback,
         linger,
+        ...imageOperations(binds.images, context, slots, undefined),
         ...rootOperations(spec, context, root),
         { op: 'attach', tree: root, path: context.staging },
         { op: 'pivot', root },
@@ -213,6 +234,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       { op: 'unshare', kinds: CLONE.NEWNS },
       { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
       ...mappedRootOperations(spec, context, slots, root, user.slot),
+      ...imageOperations(binds.images, context, slots, user.slot),
       { op: 'join-namespace', namespace: user.slot, kind: CLONE.NEWUSER },
       { op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 },
       ...join,
@@ -225,6 +247,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     const rest: Operation[] = [
       openOwn,
       linger,
+      ...loopback,
       { op: 'attach', tree: root, path: '.' },
       ...sysctls,
       // The container's /proc and /sys may only be mounted while others are in sight: the host's are left last.
@@ -276,11 +299,13 @@ function passedDescriptors(context: ContainerContext): {
   readonly count: number;
   readonly deviceProgram: number | undefined;
   readonly emptyMounts: number | undefined;
+  readonly targets: ReadonlyMap<OciNamespaceType, number>;
 } {
   let count = 0;
   const deviceProgram = context.deviceProgram ? passedSlot(count++) : undefined;
   const emptyMounts = context.emptyMounts ? passedSlot(count++) : undefined;
-  return { count, deviceProgram, emptyMounts };
+  const targets = new Map(context.targets.map((type) => [type, passedSlot(count++)] as const));
+  return { count, deviceProgram, emptyMounts, targets };
 }
 
 /** What the shim does before there is a child. */

@@ -28,7 +28,7 @@ export function prepareDevices(
   if (!userNamespace) return { operations, trees };
   for (const device of spec.linux.devices ?? []) {
     const tree = slots.take();
-    operations.push({ op: 'open-tree', base: -1, path: device.path, flags: 0, out: tree });
+    operations.push({ op: 'open-tree', base: -1, path: device.hostPath ?? device.path, flags: 0, out: tree });
     trees.set(device, tree);
   }
   return { operations, trees };

@@ -74,6 +74,9 @@ export function identityOperations(process: OciProcess, seccomp: SeccompProgram 
   ];
   const filter: Operation[] =
     seccomp === undefined ? [] : [{ op: 'seccomp', flags: seccomp.flags, filter: seccomp.filter }];
+  // Before the filter, which may not let it be written.
+  if (process.apparmorProfile !== undefined)
+    operations.push({ op: 'exec-profile', name: process.apparmorProfile });
   const early = process.noNewPrivileges !== true;
   if (early) operations.push(...filter);
   const caps = process.capabilities;

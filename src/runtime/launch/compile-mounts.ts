@@ -32,9 +32,10 @@ export function prepareMounts(
   context: ContainerContext,
   slots: Slots,
   userNamespace: boolean,
-): { operations: Operation[]; mounts: PreparedMount[] } {
+): { operations: Operation[]; mounts: PreparedMount[]; images: PreparedMount[] } {
   const operations: Operation[] = [];
   const mounts: PreparedMount[] = [];
+  const images: PreparedMount[] = [];
   for (const mount of spec.mounts) {
     const options = parseMountOptions(mount.options);
     if (!isBind(mount, options)) {
@@ -42,6 +43,12 @@ export function prepareMounts(
       continue;
     }
     const tree = slots.take();
+    if (mount.layers !== undefined) {
+      const image = { mount, options, tree };
+      images.push(image);
+      mounts.push(image);
+      continue;
+    }
     operations.push(...openSource(mount, options, context, slots, tree));
     if ((mount.uidMappings?.length ?? 0) > 0 || options.idmap) {
       if (!userNamespace)
@@ -59,7 +66,7 @@ export function prepareMounts(
     operations.push(...attributeOperations(tree, options));
     mounts.push({ mount, options, tree });
   }
-  return { operations, mounts };
+  return { operations, mounts, images };
 }
 
 function openSource(
@@ -101,7 +108,7 @@ function podShm(context: ContainerContext, slots: Slots, tree: number): Operatio
   ];
 }
 
-function attributeOperations(tree: number, options: MountOptions): Operation[] {
+export function attributeOperations(tree: number, options: MountOptions): Operation[] {
   const operations: Operation[] = [
     {
       op: 'mount-attributes',

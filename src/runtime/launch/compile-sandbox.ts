@@ -21,6 +21,7 @@ export interface SandboxContext {
   /** A user namespace; empty for the host's. */
   readonly uidMap: readonly OciIdMap[];
   readonly gidMap: readonly OciIdMap[];
+  /** Paths below /proc/sys. */
   readonly sysctls: Readonly<Record<string, string>>;
   /** Bytes of /dev/shm. */
   readonly shmSize: number;
@@ -207,9 +208,7 @@ function joinOperations(kinds: number): Operation[] {
 }
 
 function sysctlOperations(sysctls: Readonly<Record<string, string>>): Operation[] {
-  return Object.entries(sysctls).map(
-    ([key, value]): Operation => ({ op: 'sysctl', key: key.replaceAll('.', '/'), value }),
-  );
+  return Object.entries(sysctls).map(([key, value]): Operation => ({ op: 'sysctl', key, value }));
 }
 
 /** A detached tmpfs that the shim holds. */

@@ -1,5 +1,6 @@
 /** What a plan needs to know besides the specification: this host, this pod, and where things are kept. */
 import type { CgroupStep } from '../../linux/cgroups/index.ts';
+import type { OciNamespaceType } from './spec.ts';
 
 /** How the container's cgroup is made, joined and, at the end, emptied. */
 export interface LaunchCgroup {
@@ -75,6 +76,8 @@ export interface ContainerContext {
    * its copy; otherwise as a copy of the host's, which is then left by pivot_root.
    */
   readonly emptyMounts: boolean;
+  /** Namespaces of another container that are joined: their descriptors come next, in this order. */
+  readonly targets: readonly OciNamespaceType[];
   readonly features: KernelFeatures;
 }
 

@@ -206,6 +206,8 @@ function describe(operation: Operation, names: Names): string {
       return `uid ${operation.uid}, gid ${operation.gid}, groups ${operation.groups.length === 0 ? 'none' : operation.groups.join(',')}`;
     case 'capabilities':
       return `capabilities: ${capabilities(operation.effective)}${BigInt(operation.ambient) === 0n ? '' : `; ambient ${capabilities(operation.ambient)}`}`;
+    case 'exec-profile':
+      return `the program begins under the AppArmor profile ${operation.name}`;
     case 'no-new-privileges':
       return 'no_new_privs';
     case 'seccomp':

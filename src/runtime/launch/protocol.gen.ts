@@ -119,6 +119,8 @@ export type Operation =
   | { readonly op: 'finish' }
   /** closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into */
   | { readonly op: 'drop-descriptors'; readonly keep: readonly number[] }
+  /** the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs */
+  | { readonly op: 'exec-profile'; readonly name: string }
 ;
 
 export type OperationName = Operation['op'];
@@ -185,6 +187,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'execute-program': { code: 52, side: 'child', doc: "execveat of a descriptor", fields: [["program","slot"],["argv","strs"],["env","strs"]] },
   'finish': { code: 53, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
   'drop-descriptors': { code: 54, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into", fields: [["keep","u32s"]] },
+  'exec-profile': { code: 55, side: 'child', doc: "the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs", fields: [["name","str"]] },
 };
 
 export type Message =

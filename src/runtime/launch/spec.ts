@@ -31,6 +31,8 @@ export interface OciProcess {
   readonly rlimits?: readonly { readonly type: string; readonly soft: number; readonly hard: number }[];
   readonly noNewPrivileges?: boolean;
   readonly oomScoreAdj?: number;
+  /** A loaded AppArmor profile that the program begins under. */
+  readonly apparmorProfile?: string;
 }
 
 export interface OciCapabilities {
@@ -62,20 +64,27 @@ export interface OciMount {
   readonly options?: readonly string[];
   readonly uidMappings?: readonly OciIdMap[];
   readonly gidMappings?: readonly OciIdMap[];
-  /** Ours: a path inside `source`, opened beneath it. */
+  /** Ours: a path inside `source` or `layers`, opened beneath it. */
   readonly subPath?: string;
+  /** Ours: in the place of `source` the layers of an image, topmost first, seen as one and read-only. */
+  readonly layers?: readonly string[];
 }
 
 export type OciNamespaceType = 'pid' | 'network' | 'ipc' | 'uts' | 'mount' | 'user' | 'cgroup' | 'time';
 
 export interface OciNamespace {
   readonly type: OciNamespaceType;
-  /** Absent: a new one. `pod:` stands for the pod's own, which the shim holds; else a path to join. */
+  /**
+   * Absent: a new one. `pod:` stands for the pod's own, which the shim holds, `target:` for another container's, whose
+   * descriptor travels with the plan; else a path to join.
+   */
   readonly path?: string;
 }
 
 export interface OciDevice {
   readonly path: string;
+  /** Ours: where it is on the host, for a user namespace, in which it is bound; absent: at `path`. */
+  readonly hostPath?: string;
   readonly type: 'c' | 'b' | 'u' | 'p';
   readonly major?: number;
   readonly minor?: number;
@@ -98,3 +107,6 @@ export interface OciLinux {
 
 /** `pod:` as a namespace's path: the one that the shim holds for the whole pod. */
 export const POD_NAMESPACE = 'pod:';
+
+/** `target:` as a namespace's path: that of the container that the request names (NamespaceMode.TARGET). */
+export const TARGET_NAMESPACE = 'target:';

@@ -76,6 +76,8 @@ function inputOf(kind: Kind): SpecInput {
           privileged: kind.privileged,
           readonlyRootfs: kind.readOnly,
           noNewPrivs: kind.noNewPrivileges,
+          maskedPaths: ['/proc/kcore', '/sys/firmware'],
+          readonlyPaths: ['/proc/sys'],
           namespaceOptions: {
             network: kind.hostNetwork ? NamespaceMode.NODE : NamespaceMode.POD,
             pid: kind.sharedPid ? NamespaceMode.POD : NamespaceMode.CONTAINER,
@@ -94,7 +96,6 @@ function inputOf(kind: Kind): SpecInput {
     sandbox: {
       hostname: 'pod',
       hostNetwork: kind.hostNetwork,
-      hostIpc: false,
       userNamespace: kind.userNamespace,
       uidMap: ids,
       gidMap: ids,
@@ -104,8 +105,14 @@ function inputOf(kind: Kind): SpecInput {
     volumes: new Map(),
     devices: [],
     hostDevices: [],
-    thermalPaths: [],
-    targetPid: undefined,
+    namespaces: {
+      network: { from: kind.hostNetwork ? 'host' : 'pod' },
+      ipc: { from: 'pod' },
+      pid: { from: kind.sharedPid ? 'pod' : 'own' },
+    },
+    imageLayers: new Map(),
+    edits: undefined,
+    apparmorProfile: undefined,
     availableCapabilities: 0x1ff_ffff_ffffn,
     maxFiles: 4096,
   };
@@ -131,6 +138,7 @@ function planFor(kind: Kind): readonly Operation[] {
     seccomp: { filter: new Uint8Array(8), flags: 0 },
     deviceProgram: !kind.privileged,
     emptyMounts: kind.emptyMounts,
+    targets: [],
     features: { cloneDetached: kind.emptyMounts, sysResource: true },
   };
   return compileContainer(buildSpec(inputOf(kind)), context).operations;
@@ -303,7 +311,10 @@ test('a plain container, step by step', () => {
 describe('is refused', () => {
   const spec = buildSpec(inputOf(PLAIN));
   const compile = (namespaces: (typeof spec.linux)['namespaces']): (() => unknown) => {
-    return () => compileContainer({ ...spec, linux: { ...spec.linux, namespaces } }, {} as ContainerContext);
+    return () =>
+      compileContainer({ ...spec, linux: { ...spec.linux, namespaces } }, {
+        targets: [],
+      } as unknown as ContainerContext);
   };
 
   test.each([
