@@ -193,6 +193,8 @@ export class AppArmorProfiles {
     if (loadedProfiles()?.has(DEFAULT_APPARMOR_PROFILE) === true) return;
     try {
       const loading = run(this.#modules.apparmorParser ?? 'apparmor_parser', ['-Kr'], { timeout: 10_000 });
+      // A parser that ends before it has read everything says why by its exit.
+      loading.child.stdin?.on('error', () => {});
       loading.child.stdin?.end(defaultAppArmorProfile());
       await loading;
     } catch (error) {
