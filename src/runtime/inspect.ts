@@ -48,7 +48,6 @@ export function inspectContainer(context: RuntimeContext, container: Container):
       specOf(context, container, imageOf(context, container), layers),
       record.state === 'running' ? record.pid : 0,
     );
->>>>>>> 3e5c0eb (runtime: security contexts in full: namespace modes, sysctls, AppArmor, CDI, image volumes, swap, refusals by field)
   } catch (error) {
     runtimeSpec = `cannot be computed now: ${String(error)}`;
   }
