@@ -538,10 +538,10 @@ it('events tell of a life from beginning to end, in order', async () => {
   crictl('stop', '--timeout', '0', id);
   crictl('rm', id);
   const told = () =>
-    [...events.stdout.matchAll(/"containerId": ?"([0-9a-f]{64})",\s*"containerEventType": ?"(\w+)"/g)]
+    [...events.stdout.matchAll(/"containerId":\s*"([0-9a-f]{64})",\s*"containerEventType":\s*"(\w+)"/g)]
       .filter(([, which]) => which === id)
       .map(([, , type]) => type);
-  await events.output(new RegExp(`${id}",\\s*"containerEventType": ?"CONTAINER_DELETED_EVENT`));
+  await events.output(new RegExp(`${id}",\\s*"containerEventType":\\s*"CONTAINER_DELETED_EVENT`));
   expect(told()).toEqual([
     'CONTAINER_CREATED_EVENT',
     'CONTAINER_STARTED_EVENT',

@@ -3,7 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:chil
 import { once } from 'node:events';
 
 const { CRICTL = 'crictl', CRI_ENDPOINT = '' } = process.env;
-const COMMON = ['--config', '/nonexistent', '-r', CRI_ENDPOINT, '-i', CRI_ENDPOINT];
+const COMMON = ['--config', '/dev/null', '-r', CRI_ENDPOINT, '-i', CRI_ENDPOINT];
 
 /** crictl tells on stderr which configuration files it did not find. */
 const withoutWarnings = (text: string): string =>

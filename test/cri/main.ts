@@ -139,7 +139,7 @@ async function main(): Promise<Outcome[]> {
 
 /** Removes the pods of specs that failed. */
 function emptied(server: CriServer): void {
-  const args = ['--config', '/nonexistent', '-r', `unix://${server.socket}`, 'rmp', '--all', '--force'];
+  const args = ['--config', '/dev/null', '-r', `unix://${server.socket}`, 'rmp', '--all', '--force'];
   spawnSync(CRICTL, args, { stdio: 'ignore', timeout: 120_000 });
 }
 
