@@ -23,7 +23,6 @@ import { type HostFacts, probeHost, type Runtime } from '../runtime/index.ts';
 import { REMOVE_WHEN_ENDED } from './annotations.ts';
 import type { AgentConfig } from './config.ts';
 import type { CriEndpoint } from './cri.ts';
-import { HostPorts } from './host-ports.ts';
 import { closeAll, LocalNode, networkOf } from './local-node.ts';
 import { AgentLock } from './lock.ts';
 import { PodStore } from './pod-store.ts';
@@ -50,7 +49,6 @@ export class Agent {
   readonly #lock: AgentLock;
   readonly #local: LocalNode;
   readonly #store: PodStore;
-  readonly #hostPorts: HostPorts;
   #static: StaticPodSource | undefined;
   #criEndpoint: CriEndpoint | undefined;
   #closing: Promise<void> | undefined;
@@ -77,7 +75,6 @@ export class Agent {
     this.images = this.#local.images;
     this.runtime = this.#local.runtime;
     this.#store = new PodStore(config.state);
-    this.#hostPorts = new HostPorts(log.child({ room: 'network' }));
     this.kubelet = new Kubelet({
       runtime: this.runtime,
       images: this.#local.criImages,
@@ -121,7 +118,6 @@ export class Agent {
 
   async #start(): Promise<void> {
     await this.runtime.recover();
-    this.kubelet.onStatus((change) => this.#hostPorts.update(change));
     this.kubelet.onStatus((change) => this.#removeWhenEnded(change));
     this.kubelet.onRemoved((pod) => this.#removed(pod));
     const given = this.#store.load();
@@ -171,7 +167,6 @@ export class Agent {
   }
 
   #removed(pod: BoundPod): void {
-    this.#hostPorts.remove(pod.metadata.uid);
     this.#store.remove(pod.metadata.uid);
     this.#forgetObjects(pod);
     if (this.kubelet.list().length === 0) this.empty.emit();
@@ -277,7 +272,6 @@ export class Agent {
     await closeAll(this.log, [
       ['CRI socket', () => this.#criEndpoint?.close()],
       ['kubelet', () => this.kubelet.close()],
-      ['host ports', () => this.#hostPorts.close()],
       ['node', () => this.#local.close()],
     ]);
     this.#lock[Symbol.dispose]();

@@ -104,6 +104,7 @@ async function shimGone(context: RuntimeContext, sandbox: Sandbox, shim: ShimCli
 export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
   const parent = sandbox.record.config.linux?.cgroupParent ?? '';
   sandbox.release();
+  await context.loopbackPorts.close(sandbox.id);
   for (const container of sandbox.containers.values()) {
     const { state } = container.record;
     // One that was created may run: the agent before this one did not live to write that down.

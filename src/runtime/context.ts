@@ -6,6 +6,7 @@ import type { ImageSource } from '../image/index.ts';
 import type { RuntimeCgroups } from './cgroup.ts';
 import type { EmptyMounts } from './empty-mounts.ts';
 import type { HostFacts } from './host.ts';
+import type { LoopbackPorts } from './loopback-ports.ts';
 import type { Container, Model, Sandbox } from './model.ts';
 import type { RecordStore } from './records.ts';
 import type { SeccompPrograms } from './seccomp.ts';
@@ -30,6 +31,7 @@ export interface RuntimeContext {
   readonly cdiDirectories: readonly string[];
   /** Undefined: every pod uses the host's network. */
   readonly network: PodNetwork | undefined;
+  readonly loopbackPorts: LoopbackPorts;
   readonly seccomp: SeccompPrograms;
   readonly apparmor: AppArmorProfiles;
   readonly shims: ShimStarter;

@@ -81,6 +81,7 @@ async function adopt(context: RuntimeContext, sandbox: Sandbox): Promise<boolean
       sandbox.record.shimPid = pid;
       attachShim(context, sandbox, shim);
       reconcile(context, sandbox, await shim.list());
+      await context.loopbackPorts.open(sandbox.record);
       return true;
     } catch (error) {
       sandbox.shim = undefined;

@@ -169,6 +169,8 @@ export async function runSandbox(
       undo.push('network', () => network.remove(attachment));
       record.network = await spans.measure('connect network', 'network', () => network.add(attachment));
       failpoint('sandbox:after-network');
+      undo.push('loopback ports', () => context.loopbackPorts.close(id));
+      await context.loopbackPorts.open(record);
     }
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
     record.state = 'ready';

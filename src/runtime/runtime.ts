@@ -24,6 +24,7 @@ import { type HostFacts, probeHost } from './host.ts';
 import { prepareImageMounts } from './image-mounts.ts';
 import { inspectContainer, inspectSandbox } from './inspect.ts';
 import { type DescribedOperation, describePlan } from './launch/describe.ts';
+import { LoopbackPorts } from './loopback-ports.ts';
 import { mergeResources } from './merge-resources.ts';
 import { metricDescriptors, sandboxMetrics } from './metrics.ts';
 import { type Container, Model, type Sandbox } from './model.ts';
@@ -110,6 +111,7 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
       images: options.images,
       cdiDirectories: options.cdiDirectories ?? CDI_DIRECTORIES,
       network: options.network,
+      loopbackPorts: new LoopbackPorts(options.log),
       seccomp: new SeccompPrograms(host.arch, host.kernel),
       apparmor: new AppArmorProfiles(host.securityModules),
       model: new Model(),
@@ -143,6 +145,7 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     } catch (error) {
       this.#context.log.warn({ error: messageOf(error) }, 'cannot write the last records of containers');
     }
+    await this.#context.loopbackPorts.closeAll();
     await this.#context.spares.close();
     this.#context.emptyMounts.close();
     for (const sandbox of this.#context.model.sandboxes.values()) {

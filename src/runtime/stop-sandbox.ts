@@ -18,6 +18,7 @@ export async function stopSandbox(context: RuntimeContext, sandbox: Sandbox): Pr
   );
   failpoint('stop-sandbox:after-containers');
   if (context.network !== undefined && !sandbox.options.hostNetwork) {
+    await context.loopbackPorts.close(record.id);
     await context.network.remove(networkAttachment(record, sandbox.namespaces.get('net')?.number));
   }
   failpoint('stop-sandbox:after-network');

@@ -157,13 +157,18 @@ function keep(server: CriServer): void {
   say(`the log of ${server.name} is in ${to}`);
 }
 
+/** Without stacks and the insides of Go's values. */
+function brief(message: string): string {
+  const lines = message.split('\n').filter((line) => line.trim() !== '' && !/^\s+at /.test(line));
+  return lines.slice(0, 8).join('\n    ');
+}
+
 const outcomes = await main();
 const counts = count(outcomes);
 const failures = outcomes.filter(({ state }) => state === 'failed');
 if (failures.length > 0) {
   console.log('\nfailed:');
-  for (const { name, message } of failures)
-    console.log(`  ${name}\n    ${message.trim().replaceAll('\n', '\n    ')}`);
+  for (const { name, message } of failures) console.log(`  ${name}\n    ${brief(message)}`);
 }
 for (const { name, message } of outcomes.filter(({ state }) => state === 'skipped'))
   console.log(`skipped: ${name}: ${message}`);
