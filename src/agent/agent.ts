@@ -22,6 +22,7 @@ import {
 import { type HostFacts, probeHost, type Runtime } from '../runtime/index.ts';
 import { REMOVE_WHEN_ENDED } from './annotations.ts';
 import type { AgentConfig } from './config.ts';
+import { type CredentialProviderSet, loadCredentialProviders } from './credential-providers.ts';
 import type { CriEndpoint } from './cri.ts';
 import { closeAll, LocalNode, networkOf } from './local-node.ts';
 import { AgentLock } from './lock.ts';
@@ -53,7 +54,12 @@ export class Agent {
   #criEndpoint: CriEndpoint | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(config: AgentConfig, log: Log, lock: AgentLock) {
+  private constructor(
+    config: AgentConfig,
+    log: Log,
+    lock: AgentLock,
+    credentialProviders: CredentialProviderSet | undefined,
+  ) {
     this.config = config;
     this.log = log;
     this.#lock = lock;
@@ -91,7 +97,10 @@ export class Agent {
         seccompDefault: config.seccompDefault,
         allowedUnsafeSysctls: config.allowedUnsafeSysctls,
         podPidsLimit: config.podPidsLimit,
+        imagePullVerification: config.imagePullVerification,
       },
+      ...(credentialProviders === undefined ? {} : { credentialProviders }),
+      ...(config.registryAuthFile === '' ? {} : { credentialFiles: [config.registryAuthFile] }),
       log: log.child({ room: 'kubelet' }),
     });
   }
@@ -103,10 +112,11 @@ export class Agent {
   static async start(config: AgentConfig, log: Log): Promise<Agent> {
     checkRoot();
     checkStorage(config.root);
+    const credentialProviders = await loadCredentialProviders(config);
     const lock = new AgentLock(config.state);
     let agent: Agent | undefined;
     try {
-      agent = new Agent(config, log, lock);
+      agent = new Agent(config, log, lock, credentialProviders);
       await agent.#start();
       return agent;
     } catch (error) {

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { NodeletError } from '../base/index.ts';
+import type { PullVerification } from '../kubelet/index.ts';
 
 export interface AgentConfig {
   /** Durable state of the runtime: images, snapshots, volumes. */
@@ -41,8 +42,17 @@ export interface AgentConfig {
   readonly seccompDefault: boolean;
   readonly allowedUnsafeSysctls: readonly string[];
   readonly insecureRegistries: readonly string[];
-  /** Directories with `HOST/hosts.toml`; empty for those of /etc. */
+  /** Directories with `HOST/hosts.toml`; empty for the built-in ones. */
   readonly registryHosts: readonly string[];
+  /** docker's config.json or podman's auth.json; empty for the built-in places. */
+  readonly registryAuthFile: string;
+  /** Blobs downloaded at a time, and bytes a second of all of them; 0 for the built-in number, and no limit. */
+  readonly imageDownloads: number;
+  readonly imageBandwidth: number;
+  /** A CredentialProviderConfig (file or directory) and the directory of its programs; empty for none. */
+  readonly imageCredentialProviderConfig: string;
+  readonly imageCredentialProviderBinDir: string;
+  readonly imagePullVerification: PullVerification;
   /** Where the runtime is served to others; empty for nowhere. */
   readonly criSocket: string;
   /** Ends the agent when its last pod is gone. */
@@ -73,6 +83,13 @@ interface Setting {
 
 const positive = (value: number): string | undefined =>
   Number.isInteger(value) && value >= 0 ? undefined : 'must be a whole number, 0 or more';
+
+const VERIFICATION_POLICIES = [
+  'NeverVerify',
+  'NeverVerifyPreloadedImages',
+  'NeverVerifyAllowlistedImages',
+  'AlwaysVerify',
+] as const;
 
 /** Every setting, by its name in the file; its flag is the same in kebab case. */
 export const SETTINGS = {
@@ -116,11 +133,34 @@ export const SETTINGS = {
   },
   allowedUnsafeSysctls: { kind: 'list', doc: 'sysctls beyond the safe ones; a * at the end is allowed' },
   insecureRegistry: { kind: 'list', doc: 'registries to speak plain HTTP with; loopback always may' },
+  criSocket: { kind: 'socket', doc: 'serve the runtime to other CRI clients at this unix socket' },
   registryHosts: {
     kind: 'list',
-    doc: 'directories with HOST/hosts.toml (mirrors), as containerd has them; those in /etc by default',
+    doc: "directories like containerd's certs.d, with HOST/hosts.toml (default those of nodelet, containerd and docker in /etc)",
   },
-  criSocket: { kind: 'socket', doc: 'serve the runtime to other CRI clients at this unix socket' },
+  registryAuthFile: {
+    kind: 'path',
+    doc: "credentials of registries for all pods (default $REGISTRY_AUTH_FILE, else docker's config.json)",
+  },
+  imageDownloads: { kind: 'number', doc: 'blobs that are downloaded at a time (default 6)', check: positive },
+  imageBandwidth: {
+    kind: 'number',
+    doc: 'bytes a second of all downloads of images together, 0 for no limit (default 0)',
+    check: positive,
+  },
+  imageCredentialProviderConfig: {
+    kind: 'path',
+    doc: 'a CredentialProviderConfig, or a directory of some: programs that know credentials of registries',
+  },
+  imageCredentialProviderBinDir: { kind: 'path', doc: 'where these programs are' },
+  imagePullCredentialsVerificationPolicy: {
+    kind: 'text',
+    doc: `when a pod has to show credentials for an image that is here: ${VERIFICATION_POLICIES.join(', ')} (default NeverVerifyPreloadedImages)`,
+  },
+  preloadedImagesVerificationAllowlist: {
+    kind: 'list',
+    doc: 'images for NeverVerifyAllowlistedImages: names without tag; a /* at the end is allowed',
+  },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
 } as const satisfies Record<string, Setting>;
 
@@ -288,9 +328,29 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
     allowedUnsafeSysctls: list('allowedUnsafeSysctls'),
     insecureRegistries: list('insecureRegistry'),
     registryHosts: list('registryHosts').map((path) => resolve(path)),
+    registryAuthFile: text('registryAuthFile', ''),
+    imageDownloads: number('imageDownloads', 0),
+    imageBandwidth: number('imageBandwidth', 0),
+    imageCredentialProviderConfig: text('imageCredentialProviderConfig', ''),
+    imageCredentialProviderBinDir: text('imageCredentialProviderBinDir', ''),
+    imagePullVerification: verification(
+      text('imagePullCredentialsVerificationPolicy', 'NeverVerifyPreloadedImages'),
+      list('preloadedImagesVerificationAllowlist'),
+    ),
     criSocket: text('criSocket', ''),
     exitWhenEmpty: (values.exitWhenEmpty as boolean | undefined) ?? false,
   };
+}
+
+function verification(policy: string, allowlist: readonly string[]): PullVerification {
+  const known = VERIFICATION_POLICIES.find((name) => name === policy);
+  if (known === undefined) {
+    throw invalid(
+      'imagePullCredentialsVerificationPolicy',
+      `${JSON.stringify(policy)} is none of ${VERIFICATION_POLICIES.join(', ')}`,
+    );
+  }
+  return { policy: known, allowlist };
 }
 
 /** The socket of the local API. */

@@ -1,7 +1,7 @@
 /** The runtime's half of a node: images, pod network and runtime. `nodelet cri` is this and a socket, an agent more. */
 import { describeError, type Log } from '../base/index.ts';
 import { type BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
-import { CriImageService, type ImageService, openImages } from '../image/index.ts';
+import { CriImageService, type ImageService, type ImageServiceOptions, openImages } from '../image/index.ts';
 import { type HostFacts, Runtime } from '../runtime/index.ts';
 import type { AgentConfig } from './config.ts';
 
@@ -19,8 +19,7 @@ export class LocalNode {
     this.images = openImages({
       root: config.root,
       log: log.child({ room: 'image' }),
-      insecureRegistries: config.insecureRegistries,
-      ...(config.registryHosts.length === 0 ? {} : { hostDirectories: config.registryHosts }),
+      ...registryOptions(config),
     });
     this.criImages = new CriImageService(this.images);
     this.runtime = new Runtime(
@@ -45,6 +44,17 @@ export class LocalNode {
       ['images', () => this.images.close()],
     ]);
   }
+}
+
+/** How the image service speaks to registries. */
+function registryOptions(config: AgentConfig): Partial<ImageServiceOptions> {
+  return {
+    insecureRegistries: config.insecureRegistries,
+    ...(config.registryHosts.length === 0 ? {} : { hostDirectories: config.registryHosts }),
+    ...(config.registryAuthFile === '' ? {} : { credentialFile: config.registryAuthFile }),
+    ...(config.imageDownloads === 0 ? {} : { maxDownloads: config.imageDownloads }),
+    ...(config.imageBandwidth === 0 ? {} : { maxBandwidth: config.imageBandwidth }),
+  };
 }
 
 /** Each step, whatever becomes of the others. */

@@ -1,6 +1,7 @@
 export * from './atomic-file.ts';
 export * from './backoff.ts';
 export * from './disposable.ts';
+export * from './duration.ts';
 export * from './emitter.ts';
 export * from './errors.ts';
 export * from './failpoint.ts';

@@ -1,5 +1,5 @@
 /** CRI's ImageService on top of ours: kubelet and crictl speak it. */
-import { NodeletError } from '../base/index.ts';
+import { hasCode, NodeletError } from '../base/index.ts';
 import type * as cri from '../cri/index.ts';
 import { quote } from './digest.ts';
 import { decodeBasic } from './registry/index.ts';
@@ -40,11 +40,15 @@ export class CriImageService implements cri.ImageService {
 
   async pullImage(request: cri.PullImageRequest, signal?: AbortSignal): Promise<cri.PullImageResponse> {
     const auth = readAuth(request.auth);
-    const record = await this.#images.pull(nameOf(request.image), {
-      ...(auth === undefined ? {} : { auth }),
-      ...(signal === undefined ? {} : { signal }),
-    });
-    return { imageRef: record.id };
+    try {
+      const record = await this.#images.pull(nameOf(request.image), {
+        ...(auth === undefined ? {} : { auth }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { imageRef: record.id };
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   /** Removes the image with all its names, whatever it was named by. Absent is as good as removed. */
@@ -74,6 +78,22 @@ export class CriImageService implements cri.ImageService {
       containerFilesystems: [usage(bytes, inodes)],
     };
   }
+}
+
+/**
+ * A registry that cannot be reached, or that fails by itself, is told to the kubelet by the beginning of the message
+ * (cri-api's errors.go): there is no other place for it in gRPC.
+ */
+function told(error: unknown): unknown {
+  if (!(error instanceof NodeletError)) return error;
+  const { status } = error.details;
+  const failing = error.code === 'REGISTRY_ERROR' && typeof status === 'number' && status >= 500;
+  if (!failing && !hasCode(error, 'REGISTRY_UNREACHABLE', 'REGISTRY_TIMEOUT')) return error;
+  return new NodeletError(error.code, `RegistryUnavailable: ${error.message}`, {
+    cause: error.cause,
+    details: error.details,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  });
 }
 
 function nameOf(spec: cri.ImageSpec | undefined): string {

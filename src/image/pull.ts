@@ -104,9 +104,9 @@ async function resolve(context: PullContext, request: PullRequest, lease: Lease)
       );
     }
     digest = chosen.digest;
-    document = (await fetchDocument(context, request, chosen, lease)).document;
+    document = (await fetchDocument(context, request, chosen, top.own, lease)).document;
   }
-  const configBytes = await fetchConfig(context, request, document.config, lease);
+  const configBytes = await fetchConfig(context, request, document.config, top.own, lease);
   const config = parseConfig(configBytes, document.layers.length, `the image config of "${image}"`);
   checkPlatform(config, platform, image);
   return { top: top.descriptor, manifestDigest: digest, manifest: document, config };
@@ -126,60 +126,73 @@ interface Fetched {
   readonly digest: string;
   readonly document: ImageDocument;
   readonly descriptor: Descriptor;
+  /** True where it came from the store, which had it from this repository. */
+  readonly own: boolean;
 }
 
+/**
+ * What the name stands for now. The store's own copy is used where the registry says (by a HEAD request, with the
+ * credentials of this pull) that it still has it, and only where it came under this repository's name: another
+ * registry's word is not enough for the content of a private image that happens to be here.
+ */
 async function fetchTop(context: PullContext, request: PullRequest, lease: Lease): Promise<Fetched> {
   const { reference, repository, signal } = request;
-  let known = reference.digest;
-  if (known === undefined) {
-    // One HEAD tells whether the image that is here under this name is still the one meant.
-    const name = storedName(reference);
-    const here = context.index.entries().some((entry) => entryName(entry) === name);
-    if (here) known = await repository.head(reference.tag ?? 'latest', signal);
-  }
-  const wanted = known ?? reference.tag ?? 'latest';
-  return await fetchManifest(context, request, wanted, known, lease);
+  const here = new Set(context.index.entries().map((entry) => entryName(entry)));
+  const wanted = reference.digest ?? reference.tag ?? 'latest';
+  const known = here.has(storedName(reference)) ? await repository.head(wanted, signal) : undefined;
+  const current = reference.digest ?? known;
+  const own = known !== undefined && known === current && here.has(`${reference.name}@${known}`);
+  return await fetchManifest(context, request, current ?? wanted, current, own, lease);
 }
 
 async function fetchDocument(
   context: PullContext,
   request: PullRequest,
   descriptor: Descriptor,
+  own: boolean,
   lease: Lease,
 ): Promise<Fetched> {
-  return await fetchManifest(context, request, descriptor.digest, descriptor.digest, lease);
+  return await fetchManifest(context, request, descriptor.digest, descriptor.digest, own, lease);
 }
 
-/** A manifest or index from the store where its digest is known and it is there, else from the registry. */
+/** A manifest or index from the store where it is this repository's (`own`) and is there, else from the registry. */
 async function fetchManifest(
   context: PullContext,
   request: PullRequest,
   name: string,
   digest: string | undefined,
+  own: boolean,
   lease: Lease,
 ): Promise<Fetched> {
   const what = `the manifest of "${formatReference(request.reference)}"`;
-  const stored = digest === undefined ? undefined : context.blobs.read(digest, maxDocument);
+  const stored = digest === undefined || !own ? undefined : context.blobs.read(digest, maxDocument);
   if (digest !== undefined && stored !== undefined) {
     lease.hold({ blobs: [digest] });
     const document = parseDocument(stored, undefined, what);
-    return { digest, document, descriptor: { mediaType: document.mediaType, digest, size: stored.length } };
+    return {
+      digest,
+      document,
+      descriptor: { mediaType: document.mediaType, digest, size: stored.length },
+      own,
+    };
   }
   const answer = await request.repository.manifest(name, request.signal);
   const document = parseDocument(answer.bytes, answer.mediaType, what);
   await context.blobs.put(answer.bytes, lease);
   const descriptor = { mediaType: document.mediaType, digest: answer.digest, size: answer.bytes.length };
-  return { digest: answer.digest, document, descriptor };
+  return { digest: answer.digest, document, descriptor, own: false };
 }
 
 async function fetchConfig(
   context: PullContext,
   request: PullRequest,
   descriptor: Descriptor,
+  own: boolean,
   lease: Lease,
 ): Promise<Buffer> {
   lease.hold({ blobs: [descriptor.digest] });
-  const stored = context.blobs.read(descriptor.digest, maxConfig);
+  // The config names the layers: who has it may have them, so the registry has to show it.
+  const stored = !own ? undefined : context.blobs.read(descriptor.digest, maxConfig);
   if (stored !== undefined) return stored;
   const image = formatReference(request.reference);
   if (descriptor.size > maxConfig) {

@@ -19,6 +19,8 @@ const CODES: Readonly<Record<string, string>> = {
   RunContainerError: 'CONTAINER_START',
   PostStartHookError: 'CONTAINER_HOOK',
   ErrImagePull: 'IMAGE_PULL',
+  RegistryUnavailable: 'IMAGE_PULL',
+  SignatureValidationFailed: 'IMAGE_PULL',
   ErrImageNeverPull: 'IMAGE_NOT_PRESENT',
   InvalidImageName: 'IMAGE_NAME',
   ImageInspectError: 'IMAGE_INSPECT',

@@ -14,6 +14,13 @@ export type { Desired, Observed, ObservedContainer, ObservedSandbox, PodMemory }
 export { PodError } from './errors.ts';
 export { EventRecorder } from './events.ts';
 export {
+  allowlistProblem,
+  type CredentialProvider,
+  defaultVerification,
+  type PullVerification,
+  readProviderConfig,
+} from './images/index.ts';
+export {
   Kubelet,
   type KubeletOptions,
   type LogRequest,

@@ -3,6 +3,7 @@
  * of the runtime, probes and timers wake it.
  */
 import { existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import {
   type BackoffPolicy,
@@ -22,6 +23,7 @@ import { type Desired, isAlive, type Observed } from './core/model.ts';
 import type { RetryPolicy } from './core/remember.ts';
 import { EventRecorder } from './events.ts';
 import type { KubeletContext, PodContext } from './execute/context.ts';
+import { type CredentialProvider, credentialFiles, NodeCredentials, PullRecords } from './images/index.ts';
 import { logContainer } from './logs/pod-log.ts';
 import { type LogChunk, type LogOptions, readLog } from './logs/reader.ts';
 import { defaultSettings, type KubeletSettings, type NodeFacts } from './node.ts';
@@ -42,6 +44,13 @@ export interface KubeletOptions {
   readonly settings?: Partial<KubeletSettings>;
   /** ConfigMaps and Secrets that pods refer to. */
   readonly objects?: ObjectStore;
+  /** Programs that know credentials of registries, and their directory. */
+  readonly credentialProviders?: {
+    readonly directory: string;
+    readonly providers: readonly CredentialProvider[];
+  };
+  /** Files like docker's config.json, with credentials for all pods; default the kubelet's own and docker's. */
+  readonly credentialFiles?: readonly string[];
   readonly crashLoop?: Partial<BackoffPolicy>;
   readonly imagePull?: Partial<BackoffPolicy>;
   /** Milliseconds until a failed step is tried again, 10 s by default. */
@@ -125,6 +134,14 @@ export class Kubelet {
       objects: this.objects,
       events: this.events,
       userNamespaces: new UserNamespaces(paths, this.#settings.userNamespaces),
+      nodeCredentials: new NodeCredentials({
+        files: options.credentialFiles ?? credentialFiles(paths.directories.root, homedir()),
+        providers: options.credentialProviders?.providers ?? [],
+        directory: options.credentialProviders?.directory ?? '',
+        log: options.log,
+        now,
+      }),
+      pullRecords: new PullRecords(paths.directories.root, options.log, now),
       now,
     };
     this.#unsubscribe = this.objects.onChange(({ kind, namespace, name }) => {
@@ -151,6 +168,14 @@ export class Kubelet {
    */
   async start(known: readonly BoundPod[] = []): Promise<void> {
     this.#eventLoop = this.#followEvents();
+    try {
+      await this.#context.pullRecords.recover(this.#context.images);
+    } catch (error) {
+      this.#options.log.warn(
+        { error: describeError(error) },
+        'records of pulled images could not be checked',
+      );
+    }
     const uids = new Set(known.map((pod) => pod.metadata.uid));
     await this.#collectOrphans((uid) => !uids.has(uid) && !this.#pods.has(uid));
     const had = (pod: BoundPod) => existsSync(this.paths.record(pod.metadata.uid));

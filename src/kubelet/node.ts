@@ -1,5 +1,7 @@
 /** Facts of the machine and settings of the kubelet that decide how a pod is translated. Plain data. */
 
+import { defaultVerification, type PullVerification } from './images/index.ts';
+
 export interface ResolvConf {
   readonly servers: readonly string[];
   readonly searches: readonly string[];
@@ -49,6 +51,8 @@ export interface KubeletSettings {
   readonly podPidsLimit: number;
   /** First id and number of ids of the range that pods with own users take theirs from; both multiples of 65536. */
   readonly userNamespaces: { readonly first: number; readonly length: number };
+  /** When a pod has to show credentials for an image that is here already. */
+  readonly imagePullVerification: PullVerification;
 }
 
 export const defaultSettings: KubeletSettings = {
@@ -60,4 +64,5 @@ export const defaultSettings: KubeletSettings = {
   cpuCfsPeriod: 100_000,
   podPidsLimit: 0,
   userNamespaces: { first: 65_536, length: 65_536 * 110 },
+  imagePullVerification: defaultVerification,
 };

@@ -15,6 +15,9 @@ const RUNTIME: ReadonlySet<SettingName> = new Set([
   'spareSandboxes',
   'insecureRegistry',
   'registryHosts',
+  'registryAuthFile',
+  'imageDownloads',
+  'imageBandwidth',
   'criSocket',
 ]);
 

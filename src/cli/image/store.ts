@@ -29,6 +29,8 @@ const warnings: Log = {
 export interface StoreOptions {
   readonly insecureRegistries?: readonly string[];
   readonly credentialFile?: string;
+  readonly hostDirectories?: readonly string[];
+  readonly maxBandwidth?: number;
 }
 
 /** Opens the store, and closes it whatever becomes of the work. */

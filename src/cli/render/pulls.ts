@@ -15,6 +15,29 @@ interface Pull {
   platform: string;
   /** In the order of the manifest. */
   readonly layers: Map<string, Layer>;
+  readonly pace: Pace;
+}
+
+/** Milliseconds that a speed is measured over. */
+const WINDOW = 3000;
+
+/** Bytes a second, lately. */
+export class Pace {
+  readonly #seen: { readonly at: number; readonly bytes: number }[] = [];
+
+  /** `bytes` have arrived until now. Those that were there before the first call do not count. */
+  add(bytes: number, at: number): void {
+    this.#seen.push({ at, bytes });
+    while (this.#seen.length > 2 && at - (this.#seen[1]?.at ?? 0) >= WINDOW) this.#seen.shift();
+  }
+
+  /** Undefined until it can be told. */
+  get perSecond(): number | undefined {
+    const first = this.#seen[0];
+    const last = this.#seen.at(-1);
+    if (first === undefined || last === undefined || last.at - first.at < 200) return undefined;
+    return ((last.bytes - first.bytes) / (last.at - first.at)) * 1000;
+  }
 }
 
 const BAR = 24;
@@ -24,6 +47,12 @@ const SHOWN = 8;
 
 export class PullBoard {
   readonly #pulls = new Map<string, Pull>();
+  readonly #now: () => number;
+
+  /** `now`: milliseconds from anywhere on. */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
 
   /** Takes an event in; returns lines to be kept: what there is to say without a terminal. */
   apply(reference: string, event: PullEvent): string[] {
@@ -45,7 +74,7 @@ export class PullBoard {
         ];
       }
       case 'layer': {
-        const { layers } = this.#of(reference);
+        const { layers, pace } = this.#of(reference);
         const before = layers.get(event.digest) ?? {
           total: event.total,
           downloaded: 0,
@@ -53,6 +82,11 @@ export class PullBoard {
           phase: 'waiting',
         };
         layers.set(event.digest, advance(before, event));
+        if (event.phase === 'downloading')
+          pace.add(
+            [...layers.values()].reduce((sum, layer) => sum + layer.downloaded, 0),
+            this.#now(),
+          );
         if (event.phase === 'done')
           return [`${reference}: layer ${shortDigest(event.digest)} unpacked (${formatSize(event.total)})`];
         return [];
@@ -76,7 +110,7 @@ export class PullBoard {
   #of(reference: string): Pull {
     const known = this.#pulls.get(reference);
     if (known !== undefined) return known;
-    const pull: Pull = { reference, platform: '', layers: new Map() };
+    const pull: Pull = { reference, platform: '', layers: new Map(), pace: new Pace() };
     this.#pulls.set(reference, pull);
     return pull;
   }
@@ -109,14 +143,18 @@ function shortDigest(digest: string): string {
 
 const isDone = ({ phase }: Layer): boolean => phase === 'done' || phase === 'exists';
 
-function pullLines({ reference, platform, layers }: Pull): string[] {
+function pullLines({ reference, platform, layers, pace }: Pull): string[] {
   const all = [...layers];
   if (all.length === 0) return [`${reference}: asking the registry`];
   const total = all.reduce((sum, [, layer]) => sum + layer.total, 0);
   const here = all.reduce((sum, [, layer]) => sum + layer.unpacked, 0);
   const done = all.filter(([, layer]) => isDone(layer)).length;
   const active = all.filter(([, layer]) => !isDone(layer));
-  const head = `${reference}${platform === '' ? '' : ` (${platform})`}: ${done} of ${count(all.length, 'layer')}, ${formatSize(here)} of ${formatSize(total)}`;
+  const perSecond = active.some(([, { phase }]) => phase === 'downloading' || phase === 'unpacking')
+    ? pace.perSecond
+    : undefined;
+  const speed = perSecond === undefined ? '' : `, ${formatSize(perSecond)}/s`;
+  const head = `${reference}${platform === '' ? '' : ` (${platform})`}: ${done} of ${count(all.length, 'layer')}, ${formatSize(here)} of ${formatSize(total)}${speed}`;
   const rest = active.length - SHOWN;
   return [
     head,

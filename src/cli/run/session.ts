@@ -48,7 +48,7 @@ export class Session {
   readonly #over = new AbortController();
   /** Nobody reads what the containers write any more. */
   readonly #unread = new AbortController();
-  readonly #board = new PullBoard();
+  readonly #board = new PullBoard(() => performance.now());
   readonly #shown = new Set<string>();
   #followed: readonly Followed[] = [];
   /** The exit status of a run that did not end by itself; set once. */

@@ -325,20 +325,29 @@ export class Repository {
   }
 
   /**
-   * What the tag stands for now, by a HEAD request: undefined where the registry does not say (then ask for the
-   * manifest itself). Throws IMAGE_NOT_FOUND.
+   * What the tag (or digest) stands for now, by a HEAD request: undefined where the registry does not say, or has it no
+   * more; then the manifest itself has to be asked for.
    */
-  async head(tag: string, signal?: AbortSignal): Promise<string | undefined> {
-    const path = `/manifests/${tag}`;
-    const { response } = await this.send('HEAD', path, {
-      needs: 'resolve',
-      headers: { accept: manifestAccept },
-      ...(signal === undefined ? {} : { signal }),
-    });
+  async head(name: string, signal?: AbortSignal): Promise<string | undefined> {
+    const wanted = name.includes(':') ? parseContentDigest(name) : undefined;
+    let response: HttpResponse;
+    try {
+      ({ response } = await this.send('HEAD', `/manifests/${name}`, {
+        needs: wanted === undefined ? 'resolve' : 'pull',
+        headers: { accept: manifestAccept },
+        ...(signal === undefined ? {} : { signal }),
+      }));
+    } catch (error) {
+      // Some registries know no HEAD here.
+      const status = error instanceof NodeletError ? error.details.status : undefined;
+      if (status === 405 || status === 501) return undefined;
+      throw error;
+    }
     await drain(response);
     if (response.status === 404) return undefined;
     const digest = header(response, 'docker-content-digest');
-    return digest !== undefined && isContentDigest(digest) ? digest : undefined;
+    if (digest === undefined) return wanted;
+    return isContentDigest(digest) ? digest : undefined;
   }
 
   /**

@@ -3,7 +3,7 @@
  * which order, and how each of these hosts is spoken to. Pure: files that it names are not opened here. An unknown key
  * is refused: a misspelt `skip_verify` or `capabilities` would otherwise be obeyed as its default.
  */
-import { messageOf, NodeletError } from '../../base/index.ts';
+import { messageOf, NodeletError, parseGoDuration } from '../../base/index.ts';
 import { quote } from '../digest.ts';
 
 export type Capability = 'pull' | 'resolve' | 'push';
@@ -187,18 +187,11 @@ function headers(value: unknown, where: string, fail: Fail): Readonly<Record<str
   );
 }
 
-/** Go's notation, the part that anybody writes here: `1m30s`, `500ms`. Milliseconds. */
+/** Milliseconds. */
 function duration(value: unknown, where: string, fail: Fail): number | undefined {
   if (value === undefined) return undefined;
-  const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  const text = typeof value === 'string' ? value : '';
-  const parts = [...text.matchAll(/(\d{1,6}(?:\.\d{1,6})?)(ms|s|m|h)/g)];
-  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text)
-    throw fail(`"${where}" is no duration such as "5s"`);
-  const total = parts.reduce(
-    (sum, [, count = '0', unit = 's']) => sum + Number(count) * (units[unit] ?? 0),
-    0,
-  );
-  if (total <= 0 || total > 3_600_000) throw fail(`"${where}" is not between 1 ms and 1 h`);
+  const total = typeof value === 'string' ? parseGoDuration(value) : undefined;
+  if (total === undefined) throw fail(`"${where}" is no duration such as "5s"`);
+  if (total < 1 || total > 3_600_000) throw fail(`"${where}" is not between 1 ms and 1 h`);
   return total;
 }

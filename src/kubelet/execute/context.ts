@@ -4,6 +4,7 @@ import type { BoundPod, CheckedContainer } from '../../kube/index.ts';
 import type { PodCgroups } from '../cgroups.ts';
 import { PodError } from '../errors.ts';
 import type { EventRecorder } from '../events.ts';
+import type { NodeCredentials, PullRecords } from '../images/index.ts';
 import type { KubeletSettings, NodeFacts } from '../node.ts';
 import type { ObjectLookup } from '../objects.ts';
 import type { KubeletPaths } from '../paths.ts';
@@ -21,6 +22,8 @@ export interface KubeletContext {
   readonly node: NodeFacts;
   readonly settings: KubeletSettings;
   readonly events: EventRecorder;
+  readonly nodeCredentials: Pick<NodeCredentials, 'entries'>;
+  readonly pullRecords: PullRecords;
   readonly log: Log;
   /** Milliseconds since 1970. */
   readonly now: () => number;

@@ -4,6 +4,7 @@ import type { NetworkInterfaceInfo } from 'node:os';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { lookup, pullSecrets, repositoryOf } from '../../../src/kubelet/images/index.ts';
 import {
   admit,
   classCgroups,
@@ -14,7 +15,6 @@ import {
   podCgroup,
 } from '../../../src/kubelet/index.ts';
 import { addressesOf } from '../../../src/kubelet/probe-node.ts';
-import { pullCredentials } from '../../../src/kubelet/pull-secrets.ts';
 import { UserNamespaces } from '../../../src/kubelet/userns.ts';
 import { memorySize, refersTo } from '../../../src/kubelet/volumes/volumes.ts';
 import { NODE, podOf, START } from './world.ts';
@@ -190,11 +190,22 @@ describe('credentials of a pull', () => {
   secret('own', { 'registry.test:5000': { username: 'me', password: 'p:w' } });
   secret('deep', { 'registry.test:5000/team': basic('team:2'), 'registry.test:5000': basic('all:3') });
   secret('star', { '*.registry.test': basic('star:4') });
+  objects.putSecret({
+    metadata: { name: 'old', namespace: 'default' },
+    type: 'kubernetes.io/dockercfg',
+    data: { '.dockercfg': Buffer.from(JSON.stringify({ 'old.test': basic('old:5') })).toString('base64') },
+  });
+  objects.putSecret({
+    metadata: { name: 'broken', namespace: 'default' },
+    type: 'kubernetes.io/dockerconfigjson',
+    data: { '.dockerconfigjson': Buffer.from('{"auths":{"a":{"auth":"c2VjcmV0"}}}').toString('base64') },
+  });
+  objects.putSecret({ metadata: { name: 'tls', namespace: 'default' }, type: 'kubernetes.io/tls' });
   secret('token', { 'registry.test:5000': { identitytoken: 'abc' } });
   const users = async (image: string, ...names: string[]) => {
     const pod = await podOf({ imagePullSecrets: names.map((name) => ({ name })) });
-    return pullCredentials(pod, image, objects).auths.map(
-      ({ username, password }) => `${username}:${password}`,
+    return lookup(pullSecrets(pod, objects).entries, repositoryOf(image)).map(
+      ({ auth: { username, password } }) => `${username}:${password}`,
     );
   };
   it.each([
@@ -205,19 +216,32 @@ describe('credentials of a pull', () => {
     ['user and password, with a colon in it', 'registry.test:5000/app', ['own'], ['me:p:w']],
     ['the port counts', 'registry.test/app', ['own'], []],
     ['the longest path first', 'registry.test:5000/team/app@sha256:1', ['deep'], ['team:2', 'all:3']],
-    ['a path is a whole part', 'registry.test:5000/teams/app', ['deep'], ['all:3']],
+    [
+      'a path is a beginning, as upstream has it',
+      'registry.test:5000/teams/app',
+      ['deep'],
+      ['team:2', 'all:3'],
+    ],
+    ['another path', 'registry.test:5000/other/app', ['deep'], ['all:3']],
+    ['the old secret type', 'old.test/app', ['old'], ['old:5']],
     ['a star stands for one part of a name', 'eu.registry.test/app', ['star'], ['star:4']],
     ['a star is not several', 'a.eu.registry.test/app', ['star'], []],
   ])('%s', async (_what, image, names, expected) => {
     expect(await users(image, ...names)).toEqual(expected);
   });
 
-  it('tokens, and secrets that are missing', async () => {
-    const pod = await podOf({ imagePullSecrets: [{ name: 'token' }, { name: 'gone' }] });
-    expect(pullCredentials(pod, 'registry.test:5000/app', objects)).toEqual({
-      auths: [{ serverAddress: 'registry.test:5000', identityToken: 'abc' }],
-      missing: ['gone'],
-    });
+  it('tokens, and secrets that are missing or hold nothing', async () => {
+    const names = ['token', 'gone', 'broken', 'tls'];
+    const pod = await podOf({ imagePullSecrets: names.map((name) => ({ name })) });
+    const found = pullSecrets(pod, objects);
+    expect(found.entries.map(({ location, auth }) => [location, auth])).toEqual([
+      ['registry.test:5000', { identityToken: 'abc' }],
+    ]);
+    expect(found.missing).toEqual(['gone']);
+    expect(found.invalid).toEqual([
+      { name: 'broken', reason: '"auth" of "a" is not base64 of USER:PASSWORD' },
+      { name: 'tls', reason: `it is of type "kubernetes.io/tls", which holds no registry's credentials` },
+    ]);
   });
 });
 

@@ -130,6 +130,7 @@ export class World implements AsyncDisposable {
       cgroups: this.cgroups,
       directories: { root: join(this.directory, 'kubelet'), podLogs: join(this.directory, 'logs') },
       node: NODE,
+      credentialFiles: [],
       log: silentLog,
       now: () => Date.now(),
       ...this.#options,
