@@ -101,6 +101,7 @@ export class ImageService implements ImageSource {
       log: options.log,
       insecureRegistries: options.insecureRegistries ?? [],
       ...(options.hostDirectories === undefined ? {} : { hostDirectories: options.hostDirectories }),
+      ...(options.env === undefined ? {} : { env: options.env }),
       mirrorCredentials: async (domain, path) =>
         await readCredentials(this.#credentialFile, { domain, path }),
       ...idle,

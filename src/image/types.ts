@@ -134,6 +134,8 @@ export interface ImageServiceOptions {
   readonly log: Log;
   /** Registries (`host[:port]`) to speak plain HTTP with; loopback addresses always may. */
   readonly insecureRegistries?: readonly string[];
+  /** For proxies; default the process's. */
+  readonly env?: NodeJS.ProcessEnv;
   /** docker's config.json or podman's auth.json; default $REGISTRY_AUTH_FILE, else docker's. */
   readonly credentialFile?: string;
   /** Directories with `HOST/hosts.toml` as containerd has them; default those of nodelet, containerd and docker in /etc. */

@@ -13,7 +13,7 @@ import { type BlobAnswer, type Repository, unreachable } from './client.ts';
 import type { Endpoint } from './endpoints.ts';
 import { type ChunkPolicy, cut, defaultChunks, isStraggler, type Pace, type Piece } from './pieces.ts';
 import { classify, defaultRetry, type Failure, type RetryPolicy, retryDelay } from './retry.ts';
-import { type Body, Stalled, type Transfer, transfer } from './transfer.ts';
+import { type Body, minProgress, Stalled, type Transfer, transfer } from './transfer.ts';
 
 export interface DownloadTarget {
   /** Bytes from the start on without a gap. */
@@ -187,8 +187,11 @@ class Download implements Disposable {
         idleTimeout: idleTimeout ?? 60_000,
         ...(bandwidth === undefined ? {} : { bandwidth }),
       });
-      if (own !== undefined) this.#paces.push(own.pace());
-      return { ...rest(), failure: broken };
+      const pace = own?.pace();
+      if (pace !== undefined) this.#paces.push(pace);
+      // Some registries give less than the range they were asked for: the rest is asked for at once.
+      const failure = (pace?.bytes ?? 0) >= minProgress ? undefined : broken;
+      return { ...rest(), failure };
     } catch (error) {
       if (this.#linked.signal.aborted) throw abortReason(this.#linked.signal);
       if (abort.signal.aborted) return rest();

@@ -8,7 +8,7 @@ import type { HttpResponse } from './http.ts';
 import type { Pace } from './pieces.ts';
 
 /** Bytes that count as progress within the idle time. */
-const minProgress = 64 * 1024;
+export const minProgress = 64 * 1024;
 /** Chunks are gathered to this size before they are written: one system call and one thread pool job each. */
 const writeSize = 1024 * 1024;
 

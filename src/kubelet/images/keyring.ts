@@ -43,10 +43,9 @@ export function lookup(entries: readonly KeyringEntry[], repository: string): Cr
   return found.map(({ entry: { auth, source } }) => ({ auth, hash: hashOf(auth), source }));
 }
 
-function hashOf(auth: AuthConfig): string {
-  return createHash('sha256')
-    .update(JSON.stringify(Object.entries(auth).sort()))
-    .digest('hex');
+function hashOf({ username, password, identityToken, registryToken }: AuthConfig): string {
+  const parts = [username, password, identityToken, registryToken].map((part) => part ?? null);
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
 
 /** Host and path: without scheme, `/v1` or `/v2`, and slashes at the end. */
