@@ -390,4 +390,15 @@ export const messages = [
     fields: { name: 'str', error: 'u32', bytes: 'u64' },
     doc: 'event: log lines could not be written',
   },
+  {
+    name: 'attach',
+    fields: { name: 'str', stdin: 'u32', stdout: 'u32', stderr: 'u32', once: 'u32' },
+    doc: 'asks for the streams of a running container; once: its standard input ends with this connection',
+  },
+  {
+    name: 'attached',
+    fields: { stdin: 'u32', stdout: 'u32', stderr: 'u32', terminal: 'u32' },
+    doc: "which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to",
+    fds: 'those that are 1, in this order',
+  },
 ];

@@ -169,19 +169,25 @@ void stream_close(struct stream *s) {
     write_log(s->process, output, used);
   }
   unwatch(&s->source);
+  sinks_close(s);
   close(s->source.fd);
   s->source.fd = -1;
+  s->held = false;
   if (s->process->terminal >= 0 && s == &s->process->out) s->process->terminal = -1;
   free(s->pending);
   s->pending = NULL;
 }
 
-/* Bounded, so that one chatty container leaves room for the others. */
-static bool read_some(struct stream *s, int rounds) {
-  while (rounds-- > 0) {
-    ssize_t n = read(s->source.fd, input, sizeof input);
+/* Bounded, so that one chatty container leaves room for the others. `last`: the container has ended, sinks are not waited
+ * for. */
+static bool read_some(struct stream *s, size_t budget, bool last) {
+  for (size_t wanted; budget > 0; budget -= wanted < budget ? wanted : budget) {
+    wanted = s->sinks == NULL ? sizeof input : SINK_PIECE;
+    if (s->sinks != NULL && !last && !sinks_have_room(s)) return true;
+    ssize_t n = read(s->source.fd, input, wanted);
     if (n > 0) {
       consume(s, input, (size_t)n);
+      sinks_write(s, input, (size_t)n);
       continue;
     }
     if (n < 0 && errno == EINTR) continue;
@@ -195,12 +201,14 @@ static bool read_some(struct stream *s, int rounds) {
 
 static void stream_ready(struct source *source, uint32_t events) {
   (void)events;
-  read_some((struct stream *)source, 4);
+  read_some((struct stream *)source, 4 * READ_SIZE, false);
 }
 
 void stream_drain(struct stream *s) {
   /* A pipe holds at most 1 MiB; what others write meanwhile is read by events. */
-  if (s->source.fd >= 0) read_some(s, 64);
+  if (s->source.fd < 0) return;
+  sinks_widen(s);
+  read_some(s, 64 * READ_SIZE, true);
 }
 
 void stream_open(struct stream *s, struct process *p, const char *label, int fd) {

@@ -97,7 +97,7 @@ int main(int argc, char **argv) {
   server_start(argv[2], first);
   while (!quitting) {
     struct epoll_event events[32];
-    int n = epoll_wait(loop, events, 32, -1);
+    int n = epoll_wait(loop, events, 32, sinks_expire());
     if (n < 0 && errno != EINTR) return 3;
     for (int i = 0; i < n; i++) {
       struct source *s = events[i].data.ptr;

@@ -68,7 +68,8 @@ int run_streams(struct runner *r, const struct op_streams *a) {
   }
   p->line_limit = a->line_limit < 256 ? 256 : a->line_limit > 32768 ? 32768 : a->line_limit;
   int ends[2];
-  if (a->stdin_) {
+  /* A terminal is its own input. */
+  if (a->stdin_ && !a->terminal) {
     if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
     p->stdin_write = ends[1];
     int error = set_slot(r, a->in_slot, ends[0]);

@@ -81,9 +81,13 @@ void process_forget(struct process *p) {
   free_later(p);
 }
 
-void process_drop_requester(const struct connection *c) {
+void process_drop_connection(const struct connection *c) {
   for (struct process *p = processes; p != NULL; p = p->next) {
     if (p->requester == c) p->requester = NULL;
+    if (p->stdin_owner != c) continue;
+    p->stdin_owner = NULL;
+    close_fd(&p->stdin_write);
+    p->stdin_write = -1;
   }
 }
 

@@ -838,4 +838,6 @@ enum message {
   MSG_QUIT = 15, /* ends the shim; refused with EBUSY while a process runs */
   MSG_EXITED = 16, /* event: a process has ended and, for a container, its exit is recorded */
   MSG_LOG_LOST = 17, /* event: log lines could not be written */
+  MSG_ATTACH = 18, /* asks for the streams of a running container; once: its standard input ends with this connection */
+  MSG_ATTACHED = 19, /* which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to */
 };

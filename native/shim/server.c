@@ -43,7 +43,7 @@ static void connection_close(struct connection *c) {
       break;
     }
   }
-  process_drop_requester(c);
+  process_drop_connection(c);
   unwatch(&c->source);
   close(c->source.fd);
   c->source.fd = -1;
@@ -232,6 +232,42 @@ static int on_process(uint16_t type, struct reader *in) {
   }
 }
 
+static void do_attach(struct connection *c, uint32_t request, struct reader *in) {
+  static uint32_t sessions;
+  const char *name;
+  uint32_t wanted[3], once;
+  if (!read_str(in, &name) || !read_u32(in, &wanted[0]) || !read_u32(in, &wanted[1]) || !read_u32(in, &wanted[2]) ||
+      !read_u32(in, &once) || !reader_done(in))
+    return send_refused(c, request, EBADMSG, "");
+  struct process *p = process_find(name);
+  if (p == NULL || p->kind != PLAN_CONTAINER || p->state != RUNNING) return send_refused(c, request, ESRCH, "");
+  const bool terminal = p->terminal >= 0;
+  const int input = terminal ? p->terminal : p->stdin_write;
+  int fds[3], outputs[2] = {-1, -1};
+  uint32_t count = 0;
+  struct stream *const streams[2] = {&p->out, &p->err};
+  sessions++;
+  for (int i = 0; i < 2; i++) {
+    if (!wanted[1 + i] || streams[i]->source.fd < 0) continue;
+    outputs[i] = sink_open(streams[i], sessions);
+    if (outputs[i] >= 0) continue;
+    /* The reader's end of the first is closed, which ends its sink. */
+    close_fd(&outputs[0]);
+    return send_refused(c, request, -outputs[i], "no more readers");
+  }
+  struct writer w = begin(MSG_ATTACHED, request);
+  put_u32(&w, wanted[0] && input >= 0);
+  if (wanted[0] && input >= 0) fds[count++] = input;
+  for (int i = 0; i < 2; i++) {
+    put_u32(&w, outputs[i] >= 0);
+    if (outputs[i] >= 0) fds[count++] = outputs[i];
+  }
+  put_u32(&w, terminal);
+  if (once && wanted[0] && !terminal && input >= 0) p->stdin_owner = c;
+  send_packet(c, &w, fds, count);
+  for (int i = 0; i < 2; i++) close_fd(&outputs[i]);
+}
+
 static void handle(struct connection *c, const uint8_t *data, size_t size, int *fds, uint32_t fd_count) {
   uint16_t type;
   uint32_t request;
@@ -253,6 +289,7 @@ static void handle(struct connection *c, const uint8_t *data, size_t size, int *
       for (uint32_t i = 1; i < fd_count; i++) fds[i] = -1;
       return;
     case MSG_LIST: return send_processes(c, request);
+    case MSG_ATTACH: return do_attach(c, request, &in);
     case MSG_QUIT:
       if (process_any_alive()) return send_refused(c, request, EBUSY, "a process still runs");
       send_done(c, request);

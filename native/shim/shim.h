@@ -116,6 +116,15 @@ struct source {
   int fd;
 };
 
+/* One reader of an output stream beside the log: the writing end of its pipe. */
+struct sink {
+  struct source source;
+  struct sink *next;
+  struct stream *stream;
+  uint32_t session;            /* who reads: its other sink goes with this one */
+  uint64_t full_since;         /* CLOCK_MONOTONIC, ns; 0 while it has room */
+};
+
 /* One output stream of a container on its way into the log. */
 struct stream {
   struct source source;
@@ -123,6 +132,8 @@ struct stream {
   const char *label;
   char *pending;               /* a line that has no end yet, at most line_limit bytes; allocated at need */
   uint32_t pending_size;
+  struct sink *sinks;
+  bool held;                   /* not read until every sink has room */
 };
 
 struct process {
@@ -158,6 +169,7 @@ struct process {
   int lost_error;
   bool torn;                   /* the last line in the log lacks its end */
   int stdin_write;
+  struct connection *stdin_owner; /* its end ends the standard input */
   int linger;                  /* closed when the exit has been reported */
   int terminal;                /* pty master */
   int terminal_peer;           /* its other end: a program may close it and open it again */
@@ -175,7 +187,8 @@ bool process_any_alive(void);
 void process_start(struct connection *from, uint32_t request, int plan_fd, const int *fds, uint32_t fd_count);
 void process_reap(void);
 void process_forget(struct process *p);
-void process_drop_requester(const struct connection *c);
+/* A connection has ended: what was started or attached for it. */
+void process_drop_connection(const struct connection *c);
 int pod_slot(unsigned index);
 /* Takes the descriptor. */
 void process_hold(struct process *p, uint32_t slot, int fd);
@@ -187,6 +200,23 @@ void stream_open(struct stream *s, struct process *p, const char *label, int fd)
 void stream_drain(struct stream *s);
 void stream_close(struct stream *s);
 int log_open(int directory, const char *path);
+
+/* --- attached readers (sinks.c) ------------------------------------------------------------------------------- */
+
+/* What a pipe with room takes whole (PIPE_BUF). */
+#define SINK_PIECE 4096
+
+/* Adds a reader; returns the end that it reads, or a negative errno. */
+int sink_open(struct stream *s, uint32_t session);
+/* True where every sink takes a piece; else the stream is held until they do. */
+bool sinks_have_room(struct stream *s);
+/* Gives them at most a piece; one that has no room for it is let go. */
+void sinks_write(struct stream *s, const char *data, size_t size);
+/* Makes room for all that a pipe of the container can hold: nobody waits for its last words. */
+void sinks_widen(struct stream *s);
+void sinks_close(struct stream *s);
+/* Lets go of sinks that have taken nothing for too long; milliseconds until that may be so, -1 never. */
+int sinks_expire(void);
 
 /* --- server (server.c) -------------------------------------------------------------------------------------- */
 

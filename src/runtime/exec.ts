@@ -1,6 +1,5 @@
 /** Programs in a running container. Their streams belong to the agent: they end with it, unlike the container's. */
 import { randomBytes } from 'node:crypto';
-import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { CleanupStack, deferred, NodeletError, withDeadline } from '../base/index.ts';
 import type { ExecOptions, ExecSession, TerminalSize } from '../cri/index.ts';
@@ -13,6 +12,7 @@ import type { RuntimeContext } from './context.ts';
 import { compileExec } from './launch/compile-exec.ts';
 import { hostId, type OciProcess } from './launch/spec.ts';
 import type { Container } from './model.ts';
+import { pipe, readable, writable } from './pipes.ts';
 import { LaunchError, type ShimClient } from './shim/client.ts';
 import { imageOf, specOf } from './spec-of.ts';
 import { checkContainer } from './state.ts';
@@ -20,12 +20,6 @@ import { openTerminal } from './terminal.ts';
 
 /** After the program has ended, what its children still hold open is given up: `sh -c 'sleep 1d &'` would last a day. */
 const DRAIN_LIMIT = 2_000;
-
-function pipe(): [Fd, Fd] {
-  const ends = check(native().pipe(0), 'pipe');
-  if (typeof ends === 'number') throw new NodeletError('INTERNAL', 'pipe returned a number');
-  return [new Fd(ends[0]), new Fd(ends[1])];
-}
 
 const KIND_BITS = {
   mnt: CLONE.NEWNS,
@@ -175,15 +169,6 @@ function openStreams(withStdin: boolean): Streams {
     stdout: outRead,
     stderr: errRead,
   };
-}
-
-/** A pipe end as a stream of Node's event loop. */
-function readable(fd: Fd): Readable {
-  return new Socket({ fd: fd.release(), readable: true, writable: false });
-}
-
-function writable(fd: Fd): Writable {
-  return new Socket({ fd: fd.release(), readable: false, writable: true });
 }
 
 /** Ends with the stream, or a while after the program that wrote to it. */

@@ -13,6 +13,7 @@ import type { ImageSource } from '../image/index.ts';
 import type { CgroupStats } from '../linux/cgroups/index.ts';
 import { defaultDeviceRules, loadDeviceProgram } from '../linux/devices/index.ts';
 import type { Fd } from '../linux/fd.ts';
+import { openAttach } from './attach.ts';
 import { CDI_DIRECTORIES } from './cdi/index.ts';
 import { RuntimeCgroups } from './cgroup.ts';
 import type { RuntimeContext } from './context.ts';
@@ -28,6 +29,7 @@ import { LoopbackPorts } from './loopback-ports.ts';
 import { mergeResources } from './merge-resources.ts';
 import { metricDescriptors, sandboxMetrics } from './metrics.ts';
 import { type Container, Model, type Sandbox } from './model.ts';
+import { openPortForward } from './port-forward.ts';
 import { RecordStore } from './records.ts';
 import { type Recovered, recover } from './recover.ts';
 import { removeContainer } from './remove-container.ts';
@@ -358,14 +360,12 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     return openExec(this.#context, this.#context.model.container(options.containerId), options);
   }
 
-  openAttach(options: cri.AttachOptions): Promise<cri.AttachSession> {
-    return Promise.reject(new NodeletError('UNIMPLEMENTED', `cannot attach to "${options.containerId}" yet`));
+  async openAttach(options: cri.AttachOptions): Promise<cri.AttachSession> {
+    return await openAttach(this.#context.model.container(options.containerId), options);
   }
 
-  openPortForward(options: cri.PortForwardOptions): Promise<Duplex> {
-    return Promise.reject(
-      new NodeletError('UNIMPLEMENTED', `cannot forward ports of "${options.podSandboxId}" yet`),
-    );
+  async openPortForward(options: cri.PortForwardOptions, signal?: AbortSignal): Promise<Duplex> {
+    return await openPortForward(this.#context.model.sandbox(options.podSandboxId), options, signal);
   }
 
   async execSync(request: cri.ExecSyncRequest, signal?: AbortSignal): Promise<cri.ExecSyncResponse> {

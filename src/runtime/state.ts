@@ -11,7 +11,7 @@ export type SandboxState = 'creating' | 'ready' | 'notready';
 export type ContainerState = 'created' | 'running' | 'exited' | 'unknown';
 
 export type SandboxVerb = 'create-container' | 'stop' | 'remove';
-export type ContainerVerb = 'start' | 'stop' | 'remove' | 'exec' | 'update' | 'reopen-log';
+export type ContainerVerb = 'start' | 'stop' | 'remove' | 'exec' | 'attach' | 'update' | 'reopen-log';
 
 const SANDBOX: Readonly<Record<SandboxState, readonly SandboxVerb[]>> = {
   creating: ['stop', 'remove'],
@@ -21,7 +21,7 @@ const SANDBOX: Readonly<Record<SandboxState, readonly SandboxVerb[]>> = {
 
 const CONTAINER: Readonly<Record<ContainerState, readonly ContainerVerb[]>> = {
   created: ['start', 'stop', 'remove', 'update'],
-  running: ['stop', 'remove', 'exec', 'update', 'reopen-log'],
+  running: ['stop', 'remove', 'exec', 'attach', 'update', 'reopen-log'],
   exited: ['stop', 'remove'],
   unknown: ['stop', 'remove'],
 };

@@ -49,6 +49,8 @@ class Master {
       },
     });
     this.input.on('error', () => {});
+    // Nobody has asked for anything yet.
+    this.#watch();
   }
 
   #watch(): void {
@@ -109,6 +111,13 @@ class Master {
     for (const { done } of this.#queue.splice(0)) done();
     this.input.destroy();
   }
+}
+
+/** Takes the descriptor of a terminal whose output somebody else reads. Ending the stream closes the descriptor only. */
+export function terminalInput(fd: Fd): Writable {
+  const master = new Master(fd);
+  master.input.once('close', () => master.close());
+  return master.input;
 }
 
 /** Takes the descriptor. The output ends when nobody has the terminal open any more; destroying it closes the terminal. */

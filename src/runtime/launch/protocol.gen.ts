@@ -225,6 +225,10 @@ export type Message =
   | { readonly type: 'exited'; readonly name: string; readonly kind: number; readonly pid: number; readonly code: number; readonly oomKills: number; readonly finishedAt: bigint | number }
   /** event: log lines could not be written */
   | { readonly type: 'log-lost'; readonly name: string; readonly error: number; readonly bytes: bigint | number }
+  /** asks for the streams of a running container; once: its standard input ends with this connection */
+  | { readonly type: 'attach'; readonly name: string; readonly stdin: number; readonly stdout: number; readonly stderr: number; readonly once: number }
+  /** which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to; descriptors: those that are 1, in this order */
+  | { readonly type: 'attached'; readonly stdin: number; readonly stdout: number; readonly stderr: number; readonly terminal: number }
 ;
 
 export type MessageName = Message['type'];
@@ -247,4 +251,6 @@ export const MESSAGES: Readonly<Record<MessageName, { readonly code: number; rea
   'quit': { code: 15, fields: [] },
   'exited': { code: 16, fields: [["name","str"],["kind","u32"],["pid","u32"],["code","u32"],["oomKills","u32"],["finishedAt","u64"]] },
   'log-lost': { code: 17, fields: [["name","str"],["error","u32"],["bytes","u64"]] },
+  'attach': { code: 18, fields: [["name","str"],["stdin","u32"],["stdout","u32"],["stderr","u32"],["once","u32"]] },
+  'attached': { code: 19, fields: [["stdin","u32"],["stdout","u32"],["stderr","u32"],["terminal","u32"]] },
 };

@@ -22,6 +22,23 @@ export type ExitedEvent = Of<'exited'>;
 export type LogLostEvent = Of<'log-lost'>;
 export type ProcessInfo = Of<'process'>;
 
+export interface AttachRequest {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  /** The container's input ends with this connection, whatever becomes of the agent. */
+  readonly once: boolean;
+}
+
+/** What came along; the caller owns the descriptors. */
+export interface Attached {
+  readonly stdin: Fd | undefined;
+  readonly stdout: Fd | undefined;
+  readonly stderr: Fd | undefined;
+  /** `stdin` is the terminal's master, not a pipe. */
+  readonly terminal: boolean;
+}
+
 /** What a plan that ran to its end left behind. */
 export interface Started {
   readonly pid: number;
@@ -221,6 +238,33 @@ export class ShimClient {
 
   resize(name: string, rows: number, columns: number): Promise<void> {
     return this.#done({ type: 'resize', name, rows, columns });
+  }
+
+  /** The streams of a running container. Throws SHIM_REFUSED (ESRCH where it has ended, EMFILE for too many readers). */
+  async attach(name: string, wanted: AttachRequest): Promise<Attached> {
+    const bit = (value: boolean): number => (value ? 1 : 0);
+    const { message, fds } = await withDeadline(
+      'the shim\'s answer to "attach"',
+      ANSWER_DEADLINE,
+      this.#request({
+        type: 'attach',
+        name,
+        stdin: bit(wanted.stdin),
+        stdout: bit(wanted.stdout),
+        stderr: bit(wanted.stderr),
+        once: bit(wanted.once),
+      }),
+    );
+    if (message.type === 'refused') throw refusal('attach', message);
+    if (message.type !== 'attached')
+      throw new NodeletError('SHIM_PROTOCOL', `the shim answered "attach" with "${message.type}"`);
+    const take = (has: number): Fd | undefined => (has === 1 ? fds.shift() : undefined);
+    return {
+      stdin: take(message.stdin),
+      stdout: take(message.stdout),
+      stderr: take(message.stderr),
+      terminal: message.terminal === 1,
+    };
   }
 
   closeStdin(name: string): Promise<void> {

@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import type { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ExecOptions, ExecSession } from '../../../src/cri/index.ts';
 import { NamespaceMode } from '../../../src/cri/index.ts';
@@ -10,6 +9,7 @@ import {
   sandboxConfig,
   sh,
 } from '../../fixtures/runtime.ts';
+import { textOf, until } from '../../fixtures/streams.ts';
 
 let fixture: RuntimeFixture;
 let containerId: string;
@@ -33,27 +33,6 @@ afterAll(async () => {
 
 function open(command: readonly string[], options: Partial<ExecOptions> = {}): Promise<ExecSession> {
   return fixture.runtime.openExec({ containerId, command, terminal: false, stdin: false, ...options });
-}
-
-async function textOf(stream: Readable | undefined): Promise<string> {
-  const chunks: Buffer[] = [];
-  if (stream !== undefined) for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** Waits for a text to appear, keeping what came before it. */
-async function until(stream: Readable, wanted: RegExp): Promise<string> {
-  let text = '';
-  return await new Promise<string>((resolve, reject) => {
-    const onData = (chunk: Buffer): void => {
-      text += chunk.toString('utf8');
-      if (!wanted.test(text)) return;
-      stream.off('data', onData);
-      resolve(text);
-    };
-    stream.on('data', onData);
-    stream.once('close', () => reject(new Error(`ended after ${JSON.stringify(text)}`)));
-  });
 }
 
 describe('a program in a running container', () => {

@@ -8,6 +8,7 @@ import { silentLog } from '../../../src/base/index.ts';
 import { StreamingServer } from '../../../src/cri/streaming/index.ts';
 import { LocalStreams } from '../../fixtures/local-streams.ts';
 import { noGo, resultOf, runClient, startClient, streamingClient } from '../../fixtures/streaming-client.ts';
+import { settled } from '../../fixtures/streams.ts';
 
 const absent = noGo();
 const by = absent === undefined ? 'client-go' : `client-go (${absent})`;
@@ -36,18 +37,6 @@ function output(...cmd: string[]): string {
 /** Arguments of a client that only listens. */
 function listen(url: string, protocol: string): string[] {
   return ['command', '-url', url, '-protocol', protocol, '-stdout', '-stderr'];
-}
-
-/** Until a number has not changed for half a second. */
-async function settled(read: () => number): Promise<number> {
-  let last = -1;
-  for (let still = 0; still < 5; ) {
-    await sleep(100);
-    const now = read();
-    still = now === last ? still + 1 : 0;
-    last = now;
-  }
-  return last;
 }
 
 describe.skipIf(absent !== undefined)(`exec by ${by}`, () => {
