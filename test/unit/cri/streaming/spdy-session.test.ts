@@ -32,7 +32,7 @@ interface Ends {
   readonly client: SpdySession;
   readonly server: SpdySession;
   /** Streams as the server has them. */
-  accepted(): Promise<SpdyStream>;
+  readonly accepted: () => Promise<SpdyStream>;
 }
 
 async function ends(onStream?: (stream: SpdyStream) => void): Promise<Ends> {
