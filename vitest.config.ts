@@ -1,6 +1,19 @@
 import { defineConfig } from 'vitest/config';
 import { patience } from './test/fixtures/patience.ts';
 
+/** One kernel, one set of cgroups and bridges: files run one after another, each in its own process. */
+const realKernel = (name: string) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    environment: 'node',
+    fileParallelism: false,
+    pool: 'forks' as const,
+    testTimeout: 60_000 * patience,
+    hookTimeout: 120_000 * patience,
+  },
+});
+
 export default defineConfig({
   test: {
     projects: [
@@ -11,18 +24,8 @@ export default defineConfig({
           environment: 'node',
         },
       },
-      {
-        test: {
-          name: 'integration',
-          include: ['test/integration/**/*.test.ts'],
-          environment: 'node',
-          // One kernel, one set of cgroups and bridges: files run one after another, each in its own process.
-          fileParallelism: false,
-          pool: 'forks',
-          testTimeout: 60_000 * patience,
-          hookTimeout: 120_000 * patience,
-        },
-      },
+      realKernel('integration'),
+      realKernel('security'),
       {
         test: {
           // Needs a runtime that serves: `npm run test:cri` starts one.

@@ -194,7 +194,9 @@ Napi::Value MemfdSealed(Info info) {
     }
     at += static_cast<size_t>(n);
   }
-  if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0) {
+  // F_SEAL_EXEC (Linux 6.3): its owner's id is also that of a container's root, who could take away the mode's x.
+  const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (fcntl(fd, F_ADD_SEALS, seals | 0x20) < 0 && fcntl(fd, F_ADD_SEALS, seals) < 0) {
     int error = errno;
     close(fd);
     return Fail(info, error);

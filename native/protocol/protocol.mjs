@@ -18,7 +18,15 @@ export const POD_SLOTS = { net: 0, ipc: 1, uts: 2, user: 3, pid: 4, mnt: 5, shm:
 export const FIRST_PLAN_SLOT = 16;
 export const MAX_SLOTS = 1024;
 
-export const FLAGS = { TOLERATE_MISSING: 1, TOLERATE_DENIED: 2, RECURSIVE: 4, NO_SYMLINKS: 8, KEEP: 16 };
+export const FLAGS = {
+  TOLERATE_MISSING: 1,
+  TOLERATE_DENIED: 2,
+  RECURSIVE: 4,
+  NO_SYMLINKS: 8,
+  KEEP: 16,
+  OVER_PROC: 32,
+  ONLY_PROC: 64,
+};
 
 export const PLAN_KINDS = { sandbox: 1, container: 2, exec: 3 };
 
@@ -211,7 +219,7 @@ export const operations = [
     name: 'attach-in',
     side: 'child',
     fields: { tree: 'slot', root: 'slot', path: 'str', flags: 'u32' },
-    doc: 'move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one',
+    doc: 'move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one. Not onto anything of a /proc without OVER_PROC; ONLY_PROC: the tree has to be a procfs',
   },
   {
     name: 'directory-in',
@@ -332,6 +340,12 @@ export const operations = [
     side: 'child',
     fields: { name: 'str' },
     doc: 'the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs',
+  },
+  {
+    name: 'expect-type',
+    side: 'child',
+    fields: { tree: 'slot', type: 'u32' },
+    doc: 'fails where what was opened is of another type (S_IFMT) than the volume has to be',
   },
 ];
 

@@ -59,7 +59,8 @@ int run_streams(struct runner *r, const struct op_streams *a) {
   struct process *p = r->process;
   if (r->child || p->log >= 0 || p->log_path != NULL) return -EINVAL;
   if (a->log[0] != 0) {
-    p->log_directory = open(a->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    /* Nor is the pod's own directory a link: a pod that mounts all logs could put one there. */
+    p->log_directory = open(a->directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (p->log_directory < 0) return fail_with(r, errno, "%s", a->directory);
     p->log = log_open(p->log_directory, a->log);
     if (p->log < 0) return fail_with(r, -p->log, "%s/%s", a->directory, a->log);

@@ -39,7 +39,7 @@ int run_standard_streams(struct runner *r, const struct op_standard_streams *a) 
 int run_terminal(struct runner *r, const struct op_terminal *a) {
   int root = slot_fd(r, a->root), zero = 0;
   struct statfs fs;
-  AUTO_CLOSE int master = open_in(root, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+  AUTO_CLOSE int master = open_in(root, "dev/pts/ptmx", O_RDWR | O_NOCTTY, RESOLVE_NO_SYMLINKS);
   if (master < 0) return fail_with(r, -master, "/dev/pts/ptmx");
   if (fstatfs(master, &fs) < 0) return -errno;
   if (fs.f_type != DEVPTS_SUPER_MAGIC) return fail_with(r, EXDEV, "/dev/pts is not devpts");
@@ -50,7 +50,8 @@ int run_terminal(struct runner *r, const struct op_terminal *a) {
   if ((size.ws_row | size.ws_col) != 0 && ioctl(master, TIOCSWINSZ, &size) < 0) return -errno;
   if (fchown(peer, a->uid, (gid_t)a->gid) < 0) return -errno;
   if (a->console) {
-    AUTO_CLOSE int target = file_in(root, "dev/console", 0600, 0);
+    /* Through no link: with a /dev that others share the terminal would lie over a file of their choice (CVE-2026-88264). */
+    AUTO_CLOSE int target = file_in(root, "dev/console", 0600, RESOLVE_NO_SYMLINKS);
     if (target < 0) return fail_with(r, -target, "/dev/console");
     AUTO_CLOSE int tree = (int)syscall(SYS_open_tree, peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree < 0) return -errno;

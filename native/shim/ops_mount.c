@@ -2,6 +2,7 @@
  * inside the root: no path is ever walked twice. Mount API: Linux 5.2, mount_setattr 5.12. */
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 
 #include "shim.h"
 
@@ -219,6 +221,15 @@ int run_open_beneath(struct runner *r, const struct op_open_beneath *a) {
   return set_slot(r, a->out, (int)fd);
 }
 
+/* Of what will be mounted, whatever its path has led to when somebody else looked. */
+int run_expect_type(struct runner *r, const struct op_expect_type *a) {
+  struct stat st;
+  int tree = slot_fd(r, a->tree);
+  if (tree < 0) return -EBADF;
+  if (fstat(tree, &st) < 0) return -errno;
+  return (st.st_mode & S_IFMT) == a->type ? 0 : fail_with(r, ENXIO, "it is of another type than the volume says");
+}
+
 static int set_attributes(int tree, uint32_t flags, struct mount_attr *attr) {
   unsigned at = AT_EMPTY_PATH | ((flags & RECURSIVE) ? AT_RECURSIVE : 0);
   return syscall(SYS_mount_setattr, tree, "", at, attr, sizeof *attr) < 0 ? -errno : 0;
@@ -253,6 +264,12 @@ int run_attach(struct runner *r, const struct op_attach *a) {
   return 0;
 }
 
+/* Of what is there, not of what its name says. */
+static bool is_procfs(int fd) {
+  struct statfs fs;
+  return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
 int run_attach_in(struct runner *r, const struct op_attach_in *a) {
   struct stat st;
   int tree = slot_fd(r, a->tree), root = slot_fd(r, a->root);
@@ -262,6 +279,10 @@ int run_attach_in(struct runner *r, const struct op_attach_in *a) {
   AUTO_CLOSE int target =
       S_ISDIR(st.st_mode) ? directory_in(root, a->path, 0755, resolve) : file_in(root, a->path, 0644, resolve);
   if (target < 0) return fail_with(r, -target, "%s", a->path);
+  /* Neither may a link in the image, or in a volume while somebody swaps it, lead a mount onto a file of /proc, nor may
+   * something else stand in for /proc: labels, masks and sysctls are written there (CVE-2019-16884, CVE-2019-19921). */
+  if (!(a->flags & OVER_PROC) && is_procfs(target)) return fail_with(r, EXDEV, "%s leads into /proc", a->path);
+  if ((a->flags & ONLY_PROC) && !is_procfs(tree)) return fail_with(r, EXDEV, "%s would be no procfs", a->path);
   int error = move_tree(tree, target);
   if (error != 0) return fail_with(r, -error, "%s", a->path);
   if (a->tree >= FIRST_PLAN_SLOT && !(a->flags & KEEP)) {

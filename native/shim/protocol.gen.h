@@ -22,6 +22,8 @@ enum operation_flag {
   RECURSIVE = 4,
   NO_SYMLINKS = 8,
   KEEP = 16,
+  OVER_PROC = 32,
+  ONLY_PROC = 64,
 };
 
 enum plan_kind {
@@ -86,7 +88,8 @@ enum operation {
   OP_FINISH = 53,
   OP_DROP_DESCRIPTORS = 54,
   OP_EXEC_PROFILE = 55,
-  OP_COUNT = 56,
+  OP_EXPECT_TYPE = 56,
+  OP_COUNT = 57,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -287,7 +290,7 @@ struct op_attach {
   const char *path;
 };
 
-/* move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one */
+/* move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one. Not onto anything of a /proc without OVER_PROC; ONLY_PROC: the tree has to be a procfs */
 struct op_attach_in {
   int32_t tree;
   int32_t root;
@@ -436,6 +439,12 @@ struct op_exec_profile {
   const char *name;
 };
 
+/* fails where what was opened is of another type (S_IFMT) than the volume has to be */
+struct op_expect_type {
+  int32_t tree;
+  uint32_t type;
+};
+
 struct runner;
 int run_make_directory(struct runner *r, const struct op_make_directory *a);
 int run_write_file(struct runner *r, const struct op_write_file *a);
@@ -492,6 +501,7 @@ int run_execute_program(struct runner *r, const struct op_execute_program *a);
 int run_finish(struct runner *r);
 int run_drop_descriptors(struct runner *r, const struct op_drop_descriptors *a);
 int run_exec_profile(struct runner *r, const struct op_exec_profile *a);
+int run_expect_type(struct runner *r, const struct op_expect_type *a);
 
 static inline const char *operation_name(unsigned code) {
   switch (code) {
@@ -550,6 +560,7 @@ static inline const char *operation_name(unsigned code) {
     case 53: return "finish";
     case 54: return "drop-descriptors";
     case 55: return "exec-profile";
+    case 56: return "expect-type";
     default: return "unknown";
   }
 }
@@ -815,6 +826,11 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       struct op_exec_profile a;
       if (!(read_str(in, &a.name) && reader_done(in))) return -EBADMSG;
       return run_exec_profile(r, &a);
+    }
+    case 56: {
+      struct op_expect_type a;
+      if (!(read_i32(in, &a.tree) && read_u32(in, &a.type) && reader_done(in))) return -EBADMSG;
+      return run_expect_type(r, &a);
     }
     default: return -EBADMSG;
   }

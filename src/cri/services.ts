@@ -81,10 +81,14 @@ export interface StreamingUrls {
   portForward(request: cri.PortForwardRequest): string;
 }
 
+export type MountSourceType = 'directory' | 'file' | 'socket' | 'character-device' | 'block-device';
+
 /** A volume mount with what CRI does not carry. A remote CRI runtime ignores `subPath`: prepare it as a bind there. */
 export interface LocalMount extends cri.Mount {
   /** Relative path inside `hostPath`, opened beneath it without leaving it (openat2), then mounted by descriptor. */
   subPath?: string;
+  /** What `hostPath` has to be at the moment when it is mounted: whoever may rename there cannot put something else in. */
+  sourceType?: MountSourceType;
 }
 
 export interface LocalContainerConfig extends cri.ContainerConfig {

@@ -67,7 +67,7 @@ export function probeNode(options: ProbeNodeOptions): NodeFacts {
 
 const CPUS = '/sys/devices/system/cpu';
 
-function thermalThrottlePaths(): string[] {
+export function thermalThrottlePaths(): string[] {
   const cpus = listNames(CPUS).filter((name) => /^cpu\d+$/.test(name));
   return cpus.map((cpu) => `${CPUS}/${cpu}/thermal_throttle`).filter((path) => existsSync(path));
 }

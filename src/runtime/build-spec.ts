@@ -262,6 +262,13 @@ function mountsOf(
     });
   }
   for (const [destination, source] of input.volumes) {
+    // What an image may not do is said before it is started (CVE-2019-16884).
+    if (/^\/proc(\/|$)/.test(destination))
+      throw new NodeletError(
+        'INVALID_MOUNT',
+        `VOLUME ${JSON.stringify(destination)} of the image would hide what the kernel shows there`,
+        { hint: 'use an image whose VOLUMEs lie outside /proc' },
+      );
     mounts.push({
       destination,
       type: 'bind',
@@ -412,6 +419,7 @@ function requestedMount(
     source: mount.hostPath ?? '',
     options,
     ...(mount.subPath === undefined ? {} : { subPath: mount.subPath }),
+    ...(mount.sourceType === undefined ? {} : { sourceType: mount.sourceType }),
     ...((mount.uidMappings?.length ?? 0) === 0
       ? {}
       : { uidMappings: ociIdMap(mount.uidMappings), gidMappings: ociIdMap(mount.gidMappings) }),

@@ -1,8 +1,9 @@
 /** CreateContainer: everything but a process. What the request says is checked here, so that a start can only fail at the kernel. */
 import { mkdirSync, rmSync } from 'node:fs';
-import { dirname, join, posix } from 'node:path';
+import { dirname, posix } from 'node:path';
 import { CleanupStack, failpoint, NodeletError, SpanList } from '../base/index.ts';
 import { ContainerEventType, type LocalContainerConfig } from '../cri/index.ts';
+import { makeDirectoryBeneath } from '../linux/beneath.ts';
 import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../linux/constants.ts';
 import { native } from '../linux/native.ts';
 import { check } from '../linux/syscall-error.ts';
@@ -120,12 +121,8 @@ export async function createContainer(
     await makeVolumes(context, config, id, image);
     makeMissingSources(config.mounts ?? []);
     failpoint('container:after-volumes');
-    if (config.logPath && sandbox.record.config.logDirectory) {
-      mkdirSync(dirname(join(sandbox.record.config.logDirectory, config.logPath)), {
-        recursive: true,
-        mode: 0o755,
-      });
-    }
+    if (config.logPath && sandbox.record.config.logDirectory)
+      makeLogDirectory(sandbox.record.config.logDirectory, dirname(config.logPath));
     const spec = specOf(context, container, image, imageLayers);
     container.prepared = { spec, snapshot };
     context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
@@ -144,6 +141,12 @@ export async function createContainer(
   }
   context.emit(ContainerEventType.CONTAINER_CREATED_EVENT, sandbox, container);
   return container;
+}
+
+/** Through no link: a pod that mounts all logs could have put one there. */
+function makeLogDirectory(base: string, path: string): void {
+  mkdirSync(base, { recursive: true, mode: 0o755 });
+  makeDirectoryBeneath(base, path, 0o755);
 }
 
 /** What the security context asks for against what the pod and this machine have. */

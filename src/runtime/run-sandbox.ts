@@ -40,6 +40,12 @@ function checkConfig(config: PodSandboxConfig): void {
       'INVALID_ARGUMENT',
       `config.hostname ${JSON.stringify(config.hostname)} has more than 64 characters`,
     );
+  // It becomes a line of /etc/hosts (CVE-2022-4318).
+  if (/[\0-\x20\x7f/]/.test(config.hostname ?? ''))
+    throw new NodeletError(
+      'INVALID_ARGUMENT',
+      `config.hostname ${JSON.stringify(config.hostname)} has a space, a slash or a control character`,
+    );
 }
 
 /** The plans that make the pod's namespaces, and what they are compiled from: `nodelet plan` prints them too. */

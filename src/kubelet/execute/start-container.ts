@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, relative } from 'node:path';
 import { describeError, failpoint, hasCode } from '../../base/index.ts';
 import type { LocalContainerConfig } from '../../cri/index.ts';
 import type { CheckedContainer } from '../../kube/index.ts';
+import { makeDirectoryBeneath } from '../../linux/beneath.ts';
 import { podCgroup } from '../cgroups.ts';
 import type { ActionOf } from '../core/actions.ts';
 import { asPodError, PodError } from '../errors.ts';
@@ -94,7 +95,10 @@ async function configure(
   const { uid } = pod.metadata;
   const podIps = podIpsOf(context, action);
   const hasHosts = podIps.length > 0 || pod.spec.hostNetwork === true;
-  mkdirSync(paths.containerLogs(pod, container.name), { recursive: true, mode: 0o755 });
+  // Through no link: a pod that mounts all logs could have put one there.
+  const { podLogs } = paths.directories;
+  mkdirSync(podLogs, { recursive: true, mode: 0o755 });
+  makeDirectoryBeneath(podLogs, relative(podLogs, paths.containerLogs(pod, container.name)), 0o755);
   if (hasHosts) writeHosts(paths.etcHosts(uid), pod, podIps, podHostname(pod, settings.clusterDomain));
   const terminationLog = makeTerminationFile(paths.container(uid, container.name));
   files.push(terminationLog);

@@ -1,5 +1,10 @@
 /** Volume mounts of a container into CRI's mounts. Pure: the volumes stand already. */
-import { type LocalMount, MountPropagation, type UserNamespace } from '../../cri/index.ts';
+import {
+  type LocalMount,
+  MountPropagation,
+  type MountSourceType,
+  type UserNamespace,
+} from '../../cri/index.ts';
 import type { CheckedContainer, VolumeMount } from '../../kube/index.ts';
 import { PodError } from '../errors.ts';
 import { isRecursive } from '../status/containers.ts';
@@ -10,6 +15,8 @@ export interface MountedVolume {
   readonly path: string;
   /** True for what the kubelet itself writes: ConfigMaps, Secrets and the like. */
   readonly readOnly: boolean;
+  /** What it has to be when it is mounted. */
+  readonly type?: MountSourceType;
 }
 
 export interface MountInput {
@@ -63,6 +70,7 @@ function volumeMount(mount: VolumeMount, { container, volumes, env }: MountInput
     recursiveReadOnly: isRecursive(mount.recursiveReadOnly),
     propagation: PROPAGATION[mount.mountPropagation ?? 'None'] ?? MountPropagation.PROPAGATION_PRIVATE,
     ...(subPath === '' ? {} : { subPath }),
+    ...(volume.type === undefined ? {} : { sourceType: volume.type }),
   };
 }
 

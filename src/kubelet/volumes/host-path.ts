@@ -1,18 +1,37 @@
 import { closeSync, mkdirSync, openSync, type Stats, statSync } from 'node:fs';
 import { hasCode } from '../../base/index.ts';
+import type { MountSourceType } from '../../cri/index.ts';
 import type { HostPathVolumeSource } from '../../kube/index.ts';
 import { PodError } from '../errors.ts';
 
+interface Kind {
+  readonly what: string;
+  readonly type: MountSourceType;
+  is(info: Stats): boolean;
+}
+
+const DIRECTORY: Kind = { what: 'a directory', type: 'directory', is: (info) => info.isDirectory() };
+const FILE: Kind = { what: 'a file', type: 'file', is: (info) => info.isFile() };
+
 /** What a path has to be for each type that demands something. */
-const KINDS: Readonly<Record<string, readonly [what: string, is: (info: Stats) => boolean]>> = {
-  Directory: ['a directory', (info) => info.isDirectory()],
-  DirectoryOrCreate: ['a directory', (info) => info.isDirectory()],
-  File: ['a file', (info) => info.isFile()],
-  FileOrCreate: ['a file', (info) => info.isFile()],
-  Socket: ['a socket file', (info) => info.isSocket()],
-  CharDevice: ['a character device', (info) => info.isCharacterDevice()],
-  BlockDevice: ['a block device', (info) => info.isBlockDevice()],
+const KINDS: Readonly<Record<string, Kind>> = {
+  Directory: DIRECTORY,
+  DirectoryOrCreate: DIRECTORY,
+  File: FILE,
+  FileOrCreate: FILE,
+  Socket: { what: 'a socket file', type: 'socket', is: (info) => info.isSocket() },
+  CharDevice: {
+    what: 'a character device',
+    type: 'character-device',
+    is: (info) => info.isCharacterDevice(),
+  },
+  BlockDevice: { what: 'a block device', type: 'block-device', is: (info) => info.isBlockDevice() },
 };
+
+/** What the runtime is told to expect: the check below is of what was there then. */
+export function hostPathType({ type = '' }: HostPathVolumeSource): MountSourceType | undefined {
+  return KINDS[type]?.type;
+}
 
 /**
  * Makes what the type says may be made and checks what it says must be there. Without a type a missing path becomes a
@@ -28,8 +47,8 @@ export function prepareHostPath({ path, type = '' }: HostPathVolumeSource): void
     info = statIfExists(path);
   }
   const kind = KINDS[type];
-  if (kind === undefined || (info !== undefined && kind[1](info))) return;
-  throw new PodError('FailedMount', `hostPath type check failed: ${path} is not ${kind[0]}`);
+  if (kind === undefined || (info !== undefined && kind.is(info))) return;
+  throw new PodError('FailedMount', `hostPath type check failed: ${path} is not ${kind.what}`);
 }
 
 function statIfExists(path: string): Stats | undefined {

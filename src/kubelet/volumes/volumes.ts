@@ -19,7 +19,7 @@ import type { ObjectLookup } from '../objects.ts';
 import type { KubeletPaths } from '../paths.ts';
 import type { MountedVolume } from '../translate/mounts.ts';
 import { type Payload, writeAtomically } from './atomic-writer.ts';
-import { prepareHostPath } from './host-path.ts';
+import { hostPathType, prepareHostPath } from './host-path.ts';
 import {
   configMapPayload,
   downwardPayload,
@@ -41,7 +41,10 @@ export function volumePaths(pod: BoundPod, paths: KubeletPaths): Map<string, Mou
 
 function volumePath(pod: BoundPod, volume: Volume, paths: KubeletPaths): MountedVolume {
   const { uid } = pod.metadata;
-  if (volume.hostPath) return { path: volume.hostPath.path, readOnly: false };
+  if (volume.hostPath) {
+    const type = hostPathType(volume.hostPath);
+    return { path: volume.hostPath.path, readOnly: false, ...(type === undefined ? {} : { type }) };
+  }
   if (volume.configMap) return { path: paths.volume(uid, 'configmap', volume.name), readOnly: true };
   if (volume.secret) return { path: paths.volume(uid, 'secret', volume.name), readOnly: true };
   if (volume.downwardAPI) return { path: paths.volume(uid, 'downward-api', volume.name), readOnly: true };

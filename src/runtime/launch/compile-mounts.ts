@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { NodeletError } from '../../base/index.ts';
-import { MOUNT_ATTR, MS, O } from '../../linux/constants.ts';
+import { MOUNT_ATTR, MS, O, S_IF } from '../../linux/constants.ts';
 import type { CgroupView, ContainerContext } from './context.ts';
 import { type MountOptions, parseMountOptions } from './mount-options.ts';
 import { FLAGS, type Operation, POD_SLOTS } from './protocol.gen.ts';
@@ -84,15 +84,29 @@ function openSource(
       'INVALID_MOUNT',
       `mount ${JSON.stringify(mount.destination)}: a bind needs a source`,
     );
-  if (mount.subPath === undefined) return [{ op: 'open-tree', base: -1, path: source, flags, out: tree }];
+  if (mount.subPath === undefined)
+    return [{ op: 'open-tree', base: -1, path: source, flags, out: tree }, ...expectType(mount, tree)];
   // The volume's directory first, then the path beneath it, so that no link in the volume leads out (CVE-2017-1002101).
   const volume = slots.take();
   const inner = slots.take();
   return [
     { op: 'open', path: source, open: O.PATH | O.DIRECTORY, out: volume },
+    ...expectType(mount, volume),
     { op: 'open-beneath', base: volume, path: mount.subPath, open: O.PATH, out: inner },
     { op: 'open-tree', base: inner, path: '', flags, out: tree },
   ];
+}
+
+const TYPE_BITS = {
+  directory: S_IF.DIR,
+  file: S_IF.REG,
+  socket: S_IF.SOCK,
+  'character-device': S_IF.CHR,
+  'block-device': S_IF.BLK,
+} as const;
+
+function expectType({ sourceType }: OciMount, tree: number): Operation[] {
+  return sourceType === undefined ? [] : [{ op: 'expect-type', tree, type: TYPE_BITS[sourceType] }];
 }
 
 /** The pod's shared memory: held detached, or, before Linux 6.15, attached in a mount namespace of its own. */
@@ -154,7 +168,7 @@ export function mountOperations(
   for (const { mount, options, tree } of mounts) {
     const path = insideRoot(mount.destination);
     if (tree !== undefined) {
-      operations.push({ op: 'attach-in', tree, root, path, flags: 0 });
+      operations.push({ op: 'attach-in', tree, root, path, flags: bindFlags(path) });
       continue;
     }
     if (mount.type === 'cgroup' || mount.type === 'cgroup2') {
@@ -169,19 +183,36 @@ export function mountOperations(
       attributes: options.set,
       out: made,
     });
-    // A link in the image must not lead /proc, /sys or /dev elsewhere (CVE-2019-19921, CVE-2026-41579).
-    operations.push({
-      op: 'attach-in',
-      tree: made,
-      root,
-      path,
-      flags: KERNEL_PATHS.has(path) ? FLAGS.NO_SYMLINKS : 0,
-    });
+    // A link in the image must not lead /proc, /sys or /dev elsewhere (CVE-2019-19921, CVE-2026-41579), nor one in a /dev
+    // that others share what lies in there (CVE-2025-52565).
+    const plain = path === 'dev' || KERNEL_TYPES.has(mount.type ?? '');
+    operations.push({ op: 'attach-in', tree: made, root, path, flags: plain ? FLAGS.NO_SYMLINKS : 0 });
   }
   return operations;
 }
 
-const KERNEL_PATHS = new Set(['proc', 'sys', 'dev']);
+const KERNEL_TYPES = new Set(['proc', 'sysfs', 'devpts', 'mqueue']);
+
+/** What may be mounted over a file of /proc: what lxcfs shows, as runc has it. */
+const PROC_FILES = new Set(
+  [
+    'cpuinfo',
+    'diskstats',
+    'loadavg',
+    'meminfo',
+    'slabinfo',
+    'stat',
+    'swaps',
+    'uptime',
+    'sys/crypto/fips_enabled',
+    'sys/kernel/ns_last_pid',
+  ].map((name) => `proc/${name}`),
+);
+
+function bindFlags(path: string): number {
+  if (path === 'proc') return FLAGS.ONLY_PROC;
+  return PROC_FILES.has(path) ? FLAGS.OVER_PROC | FLAGS.NO_SYMLINKS : 0;
+}
 
 /** v2: one mount that the cgroup namespace roots at the container's own group. Hybrid: a directory of hierarchies. */
 function cgroupMounts(

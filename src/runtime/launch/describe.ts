@@ -154,6 +154,8 @@ function describe(operation: Operation, names: Names): string {
       names.set(operation.out, path);
       return `open ${path} without leaving ${names.of(operation.base)}`;
     }
+    case 'expect-type':
+      return `expect ${names.of(operation.tree)} to be of type ${operation.type.toString(8)}`;
     case 'id-map':
       return `id-map ${names.of(operation.tree)} by ${names.of(operation.namespace)}`;
     case 'mount-attributes': {

@@ -4,7 +4,7 @@ export const PROTOCOL_VERSION = 1;
 export const FIRST_PLAN_SLOT = 16;
 export const MAX_SLOTS = 1024;
 export const POD_SLOTS = {"net":0,"ipc":1,"uts":2,"user":3,"pid":4,"mnt":5,"shm":6} as const;
-export const FLAGS = {"TOLERATE_MISSING":1,"TOLERATE_DENIED":2,"RECURSIVE":4,"NO_SYMLINKS":8,"KEEP":16} as const;
+export const FLAGS = {"TOLERATE_MISSING":1,"TOLERATE_DENIED":2,"RECURSIVE":4,"NO_SYMLINKS":8,"KEEP":16,"OVER_PROC":32,"ONLY_PROC":64} as const;
 export const PLAN_KINDS = {"sandbox":1,"container":2,"exec":3} as const;
 
 export type FieldType = 'u32' | 'i32' | 'u64' | 'slot' | 'out' | 'str' | 'bytes' | 'strs' | 'u32s';
@@ -73,7 +73,7 @@ export type Operation =
   | { readonly op: 'enter-directory'; readonly directory: number }
   /** move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from */
   | { readonly op: 'attach'; readonly tree: number; readonly path: string }
-  /** move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one */
+  /** move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one. Not onto anything of a /proc without OVER_PROC; ONLY_PROC: the tree has to be a procfs */
   | { readonly op: 'attach-in'; readonly tree: number; readonly root: number; readonly path: string; readonly flags: number }
   /** makes a directory and its missing parents inside the root */
   | { readonly op: 'directory-in'; readonly root: number; readonly path: string; readonly mode: number; readonly uid: number; readonly gid: number }
@@ -121,6 +121,8 @@ export type Operation =
   | { readonly op: 'drop-descriptors'; readonly keep: readonly number[] }
   /** the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs */
   | { readonly op: 'exec-profile'; readonly name: string }
+  /** fails where what was opened is of another type (S_IFMT) than the volume has to be */
+  | { readonly op: 'expect-type'; readonly tree: number; readonly type: number }
 ;
 
 export type OperationName = Operation['op'];
@@ -164,7 +166,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'mount-attributes': { code: 29, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },
   'enter-directory': { code: 30, side: 'child', doc: "fchdir: to a mount point that another identity could not walk to", fields: [["directory","slot"]] },
   'attach': { code: 31, side: 'child', doc: "move_mount to a path of this mount namespace; from then on the tree is the root that paths inside it start from", fields: [["tree","slot"],["path","str"]] },
-  'attach-in': { code: 32, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
+  'attach-in': { code: 32, side: 'child', doc: "move_mount to a path inside the root; a missing target is made, a directory or a file as the tree is one. Not onto anything of a /proc without OVER_PROC; ONLY_PROC: the tree has to be a procfs", fields: [["tree","slot"],["root","slot"],["path","str"],["flags","u32"]] },
   'directory-in': { code: 33, side: 'child', doc: "makes a directory and its missing parents inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["uid","u32"],["gid","u32"]] },
   'device-in': { code: 34, side: 'child', doc: "mknod inside the root", fields: [["root","slot"],["path","str"],["mode","u32"],["major","u32"],["minor","u32"],["uid","u32"],["gid","u32"]] },
   'link-in': { code: 35, side: 'child', doc: "symlink inside the root; one that exists is fine", fields: [["root","slot"],["target","str"],["path","str"]] },
@@ -188,6 +190,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'finish': { code: 53, side: 'any', doc: "there is nothing to execute: a child leaves, the shim is done", fields: [] },
   'drop-descriptors': { code: 54, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into", fields: [["keep","u32s"]] },
   'exec-profile': { code: 55, side: 'child', doc: "the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs", fields: [["name","str"]] },
+  'expect-type': { code: 56, side: 'child', doc: "fails where what was opened is of another type (S_IFMT) than the volume has to be", fields: [["tree","slot"],["type","u32"]] },
 };
 
 export type Message =

@@ -2,6 +2,8 @@
  * What a container is: the vocabulary of the OCI runtime specification 1.2 (config.json), the part that Linux containers
  * here use. Names and meaning are the specification's, so that `nodelet oci` can take a config.json as it stands.
  */
+import type { MountSourceType } from '../../cri/index.ts';
+
 export interface OciSpec {
   readonly ociVersion: string;
   readonly root: { readonly path: string; readonly readonly?: boolean };
@@ -68,6 +70,8 @@ export interface OciMount {
   readonly subPath?: string;
   /** Ours: in the place of `source` the layers of an image, topmost first, seen as one and read-only. */
   readonly layers?: readonly string[];
+  /** Ours: what `source` has to be when it is mounted. */
+  readonly sourceType?: MountSourceType;
 }
 
 export type OciNamespaceType = 'pid' | 'network' | 'ipc' | 'uts' | 'mount' | 'user' | 'cgroup' | 'time';

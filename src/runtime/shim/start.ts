@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { NodeletError } from '../../base/index.ts';
-import { AF, SOCK } from '../../linux/constants.ts';
+import { AF, AT_EMPTY_PATH, SOCK } from '../../linux/constants.ts';
 import { Fd } from '../../linux/fd.ts';
 import { native, nativeFile } from '../../linux/native.ts';
 import { check, errnoName } from '../../linux/syscall-error.ts';
@@ -28,9 +28,7 @@ export class ShimStarter {
   #null: Fd | undefined;
 
   start(options: ShimStart): RunningShim {
-    this.#program ??= new Fd(
-      check(native().memfdSealed('nodelet-shim', readFileSync(nativeFile('nodelet-shim'))), 'memfd_create'),
-    );
+    const program = this.#sealedProgram();
     this.#null ??= new Fd(check(native().openat2(-100, '/dev/null', 2, 0, 0), 'open', '/dev/null'));
     const pair = check(native().socketpair(AF.UNIX, SOCK.SEQPACKET | SOCK.NONBLOCK), 'socketpair');
     if (typeof pair === 'number') throw new NodeletError('INTERNAL', 'socketpair returned a number');
@@ -38,7 +36,7 @@ export class ShimStarter {
     using theirs = new Fd(pair[1]);
     const nul = this.#null.number;
     const started = native().spawn(
-      this.#program.number,
+      program.number,
       ['nodelet-shim', options.sandboxId, options.socketPath],
       [],
       [nul, nul, nul, theirs.number],
@@ -54,6 +52,21 @@ export class ShimStarter {
       );
     }
     return { client: new ShimClient(ours), pid: started.pid, pidfd: new Fd(started.pidfd) };
+  }
+
+  /**
+   * The copy, made anew where it cannot be executed any more: before Linux 6.3 its mode cannot be sealed, and a container's
+   * root who gets hold of it by /proc may change that.
+   */
+  #sealedProgram(): Fd {
+    const { number = -1 } = this.#program ?? {};
+    const st = number < 0 ? undefined : native().statx(number, '', AT_EMPTY_PATH);
+    if (this.#program !== undefined && typeof st === 'object' && (st.mode & 0o100) !== 0)
+      return this.#program;
+    this.#program?.close();
+    const sealed = native().memfdSealed('nodelet-shim', readFileSync(nativeFile('nodelet-shim')));
+    this.#program = new Fd(check(sealed, 'memfd_create'));
+    return this.#program;
   }
 
   close(): void {
