@@ -180,7 +180,7 @@ describe('a request', () => {
     const long = (size: number): string => `/${'x'.repeat(size - 1)}`;
     for (const size of [0x1_0000, 0x1_0004, 0x2_0000]) {
       const mounts = [{ containerPath: '/data', hostPath: long(size) }];
-      expect(await attempt(['true'], { mounts })).toBe('START_FAILED ENAMETOOLONG');
+      expect(await attempt(['true'], { mounts })).toBe('MOUNT_SOURCE_UNUSABLE');
       const target = [{ containerPath: long(size), hostPath: field.directory('volume') }];
       expect(await attempt(['true'], { mounts: target })).toBe('START_FAILED ENAMETOOLONG');
     }
