@@ -5,10 +5,20 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { sleep } from '../../src/base/index.ts';
+import { readMountinfo } from '../../src/linux/mountinfo.ts';
 import { packageRoot } from '../../src/linux/package-root.ts';
 import { PAUSE } from './images.ts';
 
@@ -30,6 +40,8 @@ export interface Place {
   readonly folder: string;
   /** `certs.d`. */
   readonly certs: string;
+  /** Warnings only; else all that the server can say. */
+  readonly quiet?: boolean;
 }
 
 /** Until a connection is taken. Throws with the log where the server ends or does not come up. */
@@ -48,13 +60,14 @@ async function untilUp(server: { child: ChildProcess; socket: string; log(): str
   }
 }
 
-/** The processes whose command line has `mark` in it. */
-function processesOf(mark: string): number[] {
+/** The processes of a program whose command line has `mark` in it. */
+function processesOf(program: string, mark: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark);
+        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return basename(words[0] ?? '') === program && words.some((word) => word.includes(mark));
       } catch {
         return false;
       }
@@ -95,15 +108,29 @@ async function launch(
   return { name, socket, pid, log, processes, [Symbol.asyncDispose]: stop };
 }
 
-export async function startNodelet({ folder, certs }: Place): Promise<CriServer> {
+export async function startNodelet({ folder, certs, quiet = false }: Place): Promise<CriServer> {
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, 'cri.sock');
   const own = ['--root', join(folder, 'root'), '--cri-socket', socket];
   const apart = ['--cgroup-root', CGROUP_ROOT, '--bridge', 'cri0', '--pod-cidr', '10.233.0.0/16'];
-  const args = ['cri', ...own, ...apart, '--registry-hosts', certs, '--log-level', 'debug'];
-  const shims = () => processesOf(join(folder, 'root')).filter((pid) => nameOf(pid) === 'nodelet-shim');
+  const args = ['cri', ...own, ...apart, '--registry-hosts', certs, '--log-level', quiet ? 'warn' : 'debug'];
+  const shims = () => processesOf('nodelet-shim', join(folder, 'root'));
+  // As it is installed: its first line has options for Node.
   const program = join(packageRoot(), 'bin', 'nodelet.mjs');
-  return await launch('nodelet', folder, socket, [process.execPath, program, ...args], shims);
+  return await launch('nodelet', folder, socket, [program, ...args], shims);
+}
+
+/** runc makes its cgroups in every hierarchy there is; this removes `path` where nothing runs in it any more. */
+export function removePeerCgroup(path: string): void {
+  const hierarchies = readMountinfo().filter(({ type }) => type === 'cgroup' || type === 'cgroup2');
+  for (const { mountPoint } of hierarchies) removeGroup(join(mountPoint, path));
+}
+
+function removeGroup(path: string): void {
+  if (!existsSync(path)) return;
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) removeGroup(join(path, entry.name));
+  rmdirSync(path);
 }
 
 export async function startContainerd({ folder, certs }: Place): Promise<CriServer> {
@@ -151,15 +178,7 @@ export async function startContainerd({ folder, certs }: Place): Promise<CriServ
     ],
   };
   writeFileSync(join(folder, 'cni', '10-peer.conflist'), JSON.stringify(network));
-  const shims = () => processesOf(socket).filter((pid) => nameOf(pid).startsWith('containerd-shim'));
+  const shims = () => processesOf('containerd-shim-runc-v2', socket);
   const argv = ['containerd', '--config', join(folder, 'config.toml'), '--log-level', 'warn'];
   return await launch('containerd', folder, socket, argv, shims);
-}
-
-function nameOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-  } catch {
-    return '';
-  }
 }
