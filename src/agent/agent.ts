@@ -5,8 +5,12 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { describeError, Emitter, type Log, NodeletError } from '../base/index.ts';
-import type { BridgeNetwork } from '../cni/index.ts';
-import type { ImageService } from '../image/index.ts';
+import {
+  type ImageService as CriImages,
+  connectRuntime,
+  type LocalRuntime,
+  type RemoteNode,
+} from '../cri/index.ts';
 import { type BoundPod, bindPod, type CheckedPod, type Manifests, type Pod, podKey } from '../kube/index.ts';
 import {
   Kubelet,
@@ -19,7 +23,7 @@ import {
   type StopOptions,
   syncStaticPods,
 } from '../kubelet/index.ts';
-import { type HostFacts, probeHost, type Runtime } from '../runtime/index.ts';
+import { type HostFacts, probeHost } from '../runtime/index.ts';
 import { REMOVE_WHEN_ENDED } from './annotations.ts';
 import type { AgentConfig } from './config.ts';
 import { type CredentialProviderSet, loadCredentialProviders } from './credential-providers.ts';
@@ -41,14 +45,14 @@ export class Agent {
   readonly log: Log;
   readonly host: HostFacts;
   readonly node: NodeFacts;
-  readonly images: ImageService;
-  readonly runtime: Runtime;
+  /** Undefined where the kubelet uses the runtime of another process. */
+  readonly local: LocalNode | undefined;
+  readonly runtime: LocalRuntime;
   readonly kubelet: Kubelet;
-  readonly network: BridgeNetwork | undefined;
   /** Fires when the last pod is gone. */
   readonly empty = new Emitter<void>();
   readonly #lock: AgentLock;
-  readonly #local: LocalNode;
+  readonly #remote: RemoteNode | undefined;
   readonly #store: PodStore;
   #static: StaticPodSource | undefined;
   #criEndpoint: CriEndpoint | undefined;
@@ -58,14 +62,16 @@ export class Agent {
     config: AgentConfig,
     log: Log,
     lock: AgentLock,
+    remote: RemoteNode | undefined,
     credentialProviders: CredentialProviderSet | undefined,
   ) {
     this.config = config;
     this.log = log;
     this.#lock = lock;
+    this.#remote = remote;
     this.host = probeHost();
     // It makes nothing yet and checks what it was told: before anything else is made.
-    this.network = networkOf(config, log.child({ room: 'network' }));
+    const network = remote === undefined ? networkOf(config, log.child({ room: 'network' })) : undefined;
     for (const path of [config.kubeletRoot, config.podLogs])
       mkdirSync(path, { recursive: true, mode: 0o755 });
     const cgroups = new LinuxPodCgroups(config.cgroupRoot);
@@ -77,13 +83,13 @@ export class Agent {
       resolvConf: config.resolvConf,
       ...(config.nodeIps.length > 0 ? { ips: config.nodeIps } : {}),
     });
-    this.#local = new LocalNode(config, this.host, this.network, log);
-    this.images = this.#local.images;
-    this.runtime = this.#local.runtime;
+    const parts = remote ?? localParts(new LocalNode(config, this.host, network, log));
+    this.local = 'local' in parts ? parts.local : undefined;
+    this.runtime = parts.runtime;
     this.#store = new PodStore(config.state);
     this.kubelet = new Kubelet({
       runtime: this.runtime,
-      images: this.#local.criImages,
+      images: parts.images,
       cgroups,
       directories: {
         root: config.kubeletRoot,
@@ -106,28 +112,32 @@ export class Agent {
   }
 
   /**
-   * Takes the state directory, recovers, and runs. Throws ROOT_REQUIRED, ROOT_UNSUITABLE, AGENT_RUNNING and what the rooms
-   * throw.
+   * Takes the state directory, recovers, and runs. Throws ROOT_REQUIRED, ROOT_UNSUITABLE, AGENT_RUNNING,
+   * RUNTIME_UNREACHABLE, RUNTIME_UNSUITABLE and what the rooms throw.
    */
   static async start(config: AgentConfig, log: Log): Promise<Agent> {
     checkRoot();
-    checkStorage(config.root);
+    if (config.runtimeEndpoint === '') checkStorage(config.root);
     const credentialProviders = await loadCredentialProviders(config);
     const lock = new AgentLock(config.state);
+    let remote: RemoteNode | undefined;
     let agent: Agent | undefined;
     try {
-      agent = new Agent(config, log, lock, credentialProviders);
+      remote = await connect(config, log);
+      agent = new Agent(config, log, lock, remote, credentialProviders);
       await agent.#start();
       return agent;
     } catch (error) {
-      if (agent === undefined) lock[Symbol.dispose]();
-      else await agent.close();
+      if (agent === undefined) {
+        remote?.close();
+        lock[Symbol.dispose]();
+      } else await agent.close();
       throw error;
     }
   }
 
   async #start(): Promise<void> {
-    await this.runtime.recover();
+    await this.local?.runtime.recover();
     this.kubelet.onStatus((change) => this.#removeWhenEnded(change));
     this.kubelet.onRemoved((pod) => this.#removed(pod));
     const given = this.#store.load();
@@ -143,9 +153,9 @@ export class Agent {
   /** Beside the kubelet, which goes on calling the runtime directly. */
   async #serveCri(): Promise<void> {
     const { criSocket } = this.config;
-    if (criSocket === '') return;
+    if (criSocket === '' || this.local === undefined) return;
     const { openCriEndpoint } = await import('./cri.ts');
-    this.#criEndpoint = await openCriEndpoint(this.#local, criSocket, this.log.child({ room: 'cri' }));
+    this.#criEndpoint = await openCriEndpoint(this.local, criSocket, this.log.child({ room: 'cri' }));
   }
 
   async #startStatic(path: string): Promise<readonly BoundPod[]> {
@@ -203,9 +213,20 @@ export class Agent {
     }
   }
 
+  /** For what only a runtime in this process can tell. Throws RUNTIME_REMOTE. */
+  ownNode(what: string): LocalNode {
+    if (this.local !== undefined) return this.local;
+    throw new NodeletError(
+      'RUNTIME_REMOTE',
+      `cannot ${what}: the pods of this agent run over "${this.config.runtimeEndpoint}"`,
+      { hint: "ask that runtime's own tools, for example crictl" },
+    );
+  }
+
   /** An agent without a pod network would make its sandbox again and again, for want of an address. */
   #checkNetwork(pod: CheckedPod): void {
-    if (this.network !== undefined || pod.spec.hostNetwork === true) return;
+    if (this.local?.network !== undefined || this.#remote !== undefined || pod.spec.hostNetwork === true)
+      return;
     throw new NodeletError(
       'POD_NETWORK_OFF',
       `cannot run pod "${podKey(pod)}": this agent has no pod network`,
@@ -282,8 +303,26 @@ export class Agent {
     await closeAll(this.log, [
       ['CRI socket', () => this.#criEndpoint?.close()],
       ['kubelet', () => this.kubelet.close()],
-      ['node', () => this.#local.close()],
+      ['runtime', () => this.local?.close()],
+      ['connection to the runtime', () => this.#remote?.close()],
     ]);
     this.#lock[Symbol.dispose]();
   }
+}
+
+/** Undefined where the agent is to use its own runtime. */
+async function connect(config: AgentConfig, log: Log): Promise<RemoteNode | undefined> {
+  if (config.runtimeEndpoint === '') return undefined;
+  const endpoints = { runtime: config.runtimeEndpoint, images: config.imageEndpoint };
+  const remote = await connectRuntime(endpoints, log.child({ room: 'cri' }));
+  log.info({ name: remote.name, version: remote.version, ...endpoints }, 'pods run over another runtime');
+  return remote;
+}
+
+function localParts(local: LocalNode): {
+  readonly local: LocalNode;
+  readonly runtime: LocalRuntime;
+  readonly images: CriImages;
+} {
+  return { local, runtime: local.runtime, images: local.criImages };
 }

@@ -55,6 +55,10 @@ export interface AgentConfig {
   readonly imagePullVerification: PullVerification;
   /** Where the runtime is served to others; empty for nowhere. */
   readonly criSocket: string;
+  /** The socket of another runtime, which the kubelet uses in the place of ours; empty for ours. */
+  readonly runtimeEndpoint: string;
+  /** That of another image service; the runtime's where none is named. */
+  readonly imageEndpoint: string;
   /** Ends the agent when its last pod is gone. */
   readonly exitWhenEmpty: boolean;
 }
@@ -161,6 +165,11 @@ export const SETTINGS = {
     kind: 'list',
     doc: 'images for NeverVerifyAllowlistedImages: names without tag; a /* at the end is allowed',
   },
+  containerRuntimeEndpoint: {
+    kind: 'socket',
+    doc: 'run pods over the CRI runtime at this unix socket (containerd, CRI-O, nodelet cri)',
+  },
+  imageServiceEndpoint: { kind: 'socket', doc: "its image service, where that is not the runtime's own" },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
 } as const satisfies Record<string, Setting>;
 
@@ -297,6 +306,15 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
   if (!isAbsolute(cgroupRoot) || cgroupRoot === '/')
     throw invalid('cgroupRoot', `${JSON.stringify(cgroupRoot)} is no absolute path below "/"`);
   const subnets = list('podCidr');
+  const runtimeEndpoint = text('containerRuntimeEndpoint', '');
+  for (const name of ['criSocket', 'imageServiceEndpoint'] as const)
+    if ((name === 'criSocket') === (runtimeEndpoint !== '') && values[name] !== undefined)
+      throw invalid(
+        name,
+        name === 'criSocket'
+          ? 'there is no runtime of our own to serve where containerRuntimeEndpoint names another'
+          : 'it means something only beside containerRuntimeEndpoint',
+      );
   return {
     root,
     state: text('state', own ? join(root, 'state') : DEFAULT_STATE),
@@ -338,6 +356,8 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
       list('preloadedImagesVerificationAllowlist'),
     ),
     criSocket: text('criSocket', ''),
+    runtimeEndpoint,
+    imageEndpoint: text('imageServiceEndpoint', runtimeEndpoint),
     exitWhenEmpty: (values.exitWhenEmpty as boolean | undefined) ?? false,
   };
 }

@@ -99,7 +99,7 @@ export async function startCri(config: AgentConfig, log: Log): Promise<RunningCr
 
 async function dismantleNetwork(agent: Agent): Promise<void> {
   try {
-    await agent.network?.tearDown();
+    await agent.local?.network?.tearDown();
   } catch (error) {
     // A sandbox that nobody knows yet, of another program on the same network: it stays then.
     if (!hasCode(error, 'NETWORK_IN_USE')) throw error;

@@ -1,3 +1,4 @@
+import { hasCode } from '../base/index.ts';
 import type { ContainerStatus } from '../cri/index.ts';
 import { LABEL } from '../kubelet/index.ts';
 import type { Agent } from './agent.ts';
@@ -11,12 +12,26 @@ export async function containerRows(agent: Agent): Promise<ContainerRow[]> {
   const { containers = [] } = await agent.runtime.listContainers({});
   const rows: ContainerRow[] = [];
   for (const { id = '', podSandboxId = '' } of containers) {
-    const container = agent.runtime.context.model.findContainer(id);
-    if (container === undefined) continue;
-    const { status = {} } = await agent.runtime.containerStatus({ containerId: id });
-    rows.push(row(status, podSandboxId, container.record.state === 'running' ? container.record.pid : 0));
+    const status = await statusOf(agent, id);
+    if (status !== undefined) rows.push(row(status, podSandboxId, pidOf(agent, id)));
   }
   return rows.sort((a, b) => b.createdAt - a.createdAt);
+}
+
+/** Undefined where it was removed since the list. */
+async function statusOf(agent: Agent, containerId: string): Promise<ContainerStatus | undefined> {
+  try {
+    return (await agent.runtime.containerStatus({ containerId })).status;
+  } catch (error) {
+    if (hasCode(error, 'NOT_FOUND')) return undefined;
+    throw error;
+  }
+}
+
+/** Known of a runtime in this process; CRI does not carry it. */
+function pidOf(agent: Agent, id: string): number {
+  const record = agent.local?.runtime.context.model.findContainer(id)?.record;
+  return record?.state === 'running' ? record.pid : 0;
 }
 
 function row(status: ContainerStatus, podSandboxId: string, pid: number): ContainerRow {

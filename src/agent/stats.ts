@@ -17,8 +17,9 @@ export async function statsRows(agent: Agent): Promise<StatsRow[]> {
     next.set(id, { nanos, at });
     const earlier = last.get(id);
     const elapsed = earlier === undefined ? 0 : at - earlier.at;
-    const container = agent.runtime.context.model.findContainer(id);
-    const group = container === undefined ? undefined : agent.runtime.cgroupStats(container.id);
+    // Limits and processes are no part of CRI's statistics.
+    const own = agent.local?.runtime;
+    const group = own?.context.model.findContainer(id) === undefined ? undefined : own.cgroupStats(id);
     return {
       id,
       name: one.attributes?.metadata?.name ?? '',

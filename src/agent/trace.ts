@@ -1,6 +1,7 @@
 /** The spans of a pod's start, those of launch plans with what each operation was about. */
 import type { Span } from '../base/index.ts';
 import type { Pod } from '../kube/index.ts';
+import type { Runtime } from '../runtime/index.ts';
 import type { Agent } from './agent.ts';
 import type { TraceResponse } from './api/types.ts';
 
@@ -10,23 +11,24 @@ type KnownPod = Pod & {
 
 export function tracePod(agent: Agent, pod: KnownPod): TraceResponse {
   const { uid, namespace, name } = pod.metadata;
-  const { model } = agent.runtime.context;
+  const runtime = agent.local?.runtime;
   const spans: Span[] = [...agent.kubelet.spans(uid)];
   for (const { id } of agent.kubelet.observed(uid)?.sandboxes ?? []) {
-    const sandbox = model.findSandbox(id);
-    if (sandbox === undefined) continue;
+    const sandbox = runtime?.context.model.findSandbox(id);
+    // Of another runtime only the kubelet's own steps are known.
+    if (runtime === undefined || sandbox === undefined) continue;
     spans.push(...sandbox.record.spans);
     for (const container of sandbox.containers.values())
-      spans.push(...withWords(agent, container.id, container.record.spans));
+      spans.push(...withWords(runtime, container.id, container.record.spans));
   }
   return { pod: `${namespace}/${name}`, uid, spans: spans.sort((a, b) => a.start - b.start) };
 }
 
 /** The shim reports its operations in the order of the plan, each once. */
-function withWords(agent: Agent, id: string, spans: readonly Span[]): readonly Span[] {
-  let operations: ReturnType<Agent['runtime']['describeLaunch']>;
+function withWords(runtime: Runtime, id: string, spans: readonly Span[]): readonly Span[] {
+  let operations: ReturnType<Runtime['describeLaunch']>;
   try {
-    operations = agent.runtime.describeLaunch(id);
+    operations = runtime.describeLaunch(id);
   } catch {
     return spans; // its image or snapshot is gone; the names of the operations have to do
   }

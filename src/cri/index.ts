@@ -1,12 +1,14 @@
-export * from './api.gen.ts';
-export type { RuntimeCalls } from './served.ts';
-export * from './services.ts';
-
+import type { Log } from '../base/index.ts';
 import type { CriClient } from './grpc/client.ts';
 import type { CriServer, CriServerOptions } from './grpc/server.ts';
+import type { RemoteEndpoints, RemoteNode } from './remote/connect.ts';
 
+export * from './api.gen.ts';
 export type { CriClient } from './grpc/client.ts';
 export type { CriServer, CriServerOptions } from './grpc/server.ts';
+export type { RemoteEndpoints, RemoteNode } from './remote/connect.ts';
+export type { RuntimeCalls } from './served.ts';
+export * from './services.ts';
 
 /** Serves CRI v1 on a unix socket; gRPC is loaded then. Throws SOCKET_IN_USE, SOCKET_UNUSABLE, INVALID_CONFIGURATION. */
 export async function serveCri(options: CriServerOptions): Promise<CriServer> {
@@ -16,4 +18,9 @@ export async function serveCri(options: CriServerOptions): Promise<CriServer> {
 /** CRI v1 of another process at a unix socket; gRPC is loaded then. */
 export async function connectCri(path: string): Promise<CriClient> {
   return (await import('./grpc/client.ts')).openCriClient(path);
+}
+
+/** A runtime of another process for the kubelet. Throws RUNTIME_UNREACHABLE, RUNTIME_UNSUITABLE. */
+export async function connectRuntime(endpoints: RemoteEndpoints, log: Log): Promise<RemoteNode> {
+  return await (await import('./remote/connect.ts')).connectRuntime(endpoints, log);
 }

@@ -128,5 +128,14 @@ export type LocalCalls =
   | 'listPodSandboxStats'
   | 'getContainerEvents';
 
+/** Where a runtime of another process differs from ours. */
+export interface RuntimeTraits {
+  /** The subPath of a mount is to be prepared as a bind by the kubelet. */
+  readonly wantsPreparedSubPaths?: boolean;
+}
+
 /** The runtime as the kubelet sees it. */
-export type LocalRuntime = Pick<cri.RuntimeService, LocalCalls> & StreamingRuntime & TraceSource;
+export type LocalRuntime = Pick<cri.RuntimeService, LocalCalls> &
+  StreamingRuntime &
+  TraceSource &
+  RuntimeTraits;

@@ -55,6 +55,11 @@ export class KubeletPaths {
     return join(this.volumes(uid), `kubernetes.io~${plugin}`, name);
   }
 
+  /** Binds of subPaths, for a runtime that cannot make them. */
+  subPaths(uid: string): string {
+    return join(this.pod(uid), 'volume-subpaths');
+  }
+
   /** Holds the termination message files of one container's attempts. */
   container(uid: string, container: string): string {
     return join(this.pod(uid), 'containers', container);

@@ -254,13 +254,14 @@ export const ROUTES: readonly Route[] = [
     async run(call) {
       const lines = new Lines(call.response);
       const filter = new ProgressFilter();
-      const stop = call.agent.images.progress.on((progress) => {
+      // Another image service tells nothing of what it does.
+      const stop = call.agent.local?.images.progress.on((progress) => {
         if (filter.passes(progress, Date.now())) lines.write(progress);
       });
       try {
         await lines.untilClosed(call.signal);
       } finally {
-        stop();
+        stop?.();
       }
       return undefined;
     },
@@ -284,9 +285,9 @@ export const ROUTES: readonly Route[] = [
     path: '/nodelet/v1/inspect/{id}',
     async run({ agent, params }) {
       const id = params.id ?? '';
-      const container = agent.runtime.context.model.findContainer(id);
-      if (container !== undefined)
-        return await agent.runtime.containerStatus({ containerId: container.id, verbose: true });
+      const { containers = [] } = await agent.runtime.listContainers({ filter: { id } });
+      if (containers.length > 0)
+        return await agent.runtime.containerStatus({ containerId: id, verbose: true });
       return await agent.runtime.podSandboxStatus({ podSandboxId: id, verbose: true });
     },
   },

@@ -42,7 +42,8 @@ interface Running {
 
 export function explainPod(agent: Agent, pod: KnownPod): PodExplanation {
   const { uid, name, namespace } = pod.metadata;
-  const { model } = agent.runtime.context;
+  const { runtime } = agent.ownNode('explain a pod');
+  const { model } = runtime.context;
   const observed = agent.kubelet.observed(uid);
   const sandboxId = observed?.sandboxes[0]?.id ?? '';
   const sandbox = model.findSandbox(sandboxId);
@@ -66,7 +67,7 @@ export function explainPod(agent: Agent, pod: KnownPod): PodExplanation {
     shimPid: sandbox?.record.shimPid ?? 0,
     pausePid: sandbox?.record.pausePid ?? 0,
     cgroup,
-    podLimits: cgroup === '' ? [] : explainLimits(agent.runtime.context.cgroups.host, cgroup),
+    podLimits: cgroup === '' ? [] : explainLimits(runtime.context.cgroups.host, cgroup),
     host: {
       namespaces: KINDS.map((kind) => ({ kind, inode: host[kind] ?? 0 })),
       capabilities: capabilityNames(agent.host.capabilities).length,
@@ -90,7 +91,7 @@ function explainContainer(
   running: readonly Running[],
   host: Namespaces,
 ): ExplainedContainer | undefined {
-  const { context } = agent.runtime;
+  const { context } = agent.ownNode('explain a container').runtime;
   const container = context.model.container(id);
   const { record, sandbox } = container;
   const { pid } = record;
@@ -208,7 +209,7 @@ function explainNetwork(
   netns: number | undefined,
   hostNetwork: boolean,
 ): PodExplanation['network'] {
-  const bridge = agent.network?.config.bridge ?? '';
+  const bridge = agent.local?.network?.config.bridge ?? '';
   if (hostNetwork || netns === undefined)
     return { hostNetwork: true, links: [], hostLink: '', bridge: '', routes: [] };
   using rt = new Rtnetlink(netns);
@@ -237,7 +238,7 @@ function explainNetwork(
   return {
     hostNetwork: false,
     links: explained,
-    hostLink: agent.network === undefined ? '' : hostLinkName(sandboxId),
+    hostLink: agent.local?.network === undefined ? '' : hostLinkName(sandboxId),
     bridge,
     routes,
   };

@@ -1,6 +1,7 @@
 /**
  * CRI messages to and from protobuf's wire format, by the tables that are generated from api.proto. As proto3 wants it:
  * defaults are not sent, unknown fields are skipped, unknown enum values are kept, repeated numbers may come packed or not.
+ * What was not sent is undefined, but for enums.
  *
  * 64-bit integers are numbers here. Up to 2^53 they are exact; beyond that a number read is the nearest double, and a
  * double is written as the integer that it is, within the range of the type. A time of today in nanoseconds keeps 256 ns.
@@ -260,22 +261,34 @@ function fieldOf(row: string): Field {
   return repeated ? repeatedField(Number(number), name, codec) : scalarField(Number(number), name, codec);
 }
 
+/**
+ * What is there although it was not sent: an enum's first value, which is a value like the others (a sandbox that is ready),
+ * and the number of Int64Value and UInt64Value, whose presence says that there is one.
+ */
+function defaultsOf(rows: readonly string[]): Message {
+  const defaults: Message = {};
+  for (const row of rows) {
+    const [, name = '', type] = row.split(' ');
+    if (type === 'enum' || (rows.length === 1 && /^1 value u?int64$/.test(row))) defaults[name] = 0;
+  }
+  return defaults;
+}
+
 class MessageCodec implements Codec {
   readonly #fields: readonly Field[];
   readonly #byNumber: readonly (Field | undefined)[];
-  readonly #wrapper: boolean;
+  readonly #defaults: Readonly<Message>;
 
   constructor(rows: readonly string[]) {
     this.#fields = rows.map(fieldOf).sort((a, b) => a.number - b.number);
     const byNumber: (Field | undefined)[] = [];
     for (const field of this.#fields) byNumber[field.number] = field;
     this.#byNumber = byNumber;
-    // Int64Value and UInt64Value: there, and zero, is not the same as absent.
-    this.#wrapper = rows.length === 1 && /^1 value u?int64$/.test(rows[0] ?? '');
+    this.#defaults = defaultsOf(rows);
   }
 
   empty(): Message {
-    return this.#wrapper ? { value: 0 } : {};
+    return { ...this.#defaults };
   }
 
   write(writer: BinaryWriter, message: Message): void {

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
-import { dirname, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { describeError, failpoint, hasCode } from '../../base/index.ts';
-import type { LocalContainerConfig } from '../../cri/index.ts';
+import type { LocalContainerConfig, LocalMount } from '../../cri/index.ts';
 import type { CheckedContainer } from '../../kube/index.ts';
 import { makeDirectoryBeneath } from '../../linux/beneath.ts';
 import { podCgroup } from '../cgroups.ts';
@@ -14,8 +14,10 @@ import { orderAddresses } from '../status/status.ts';
 import { containerConfig } from '../translate/container.ts';
 import { podDns } from '../translate/dns.ts';
 import { podHostname } from '../translate/hostname.ts';
+import type { MountedVolume } from '../translate/mounts.ts';
 import { sandboxConfig } from '../translate/sandbox.ts';
 import type { ImageUser } from '../translate/security.ts';
+import { bindSubPath, openSubPath } from '../volumes/sub-path.ts';
 import { volumePaths } from '../volumes/volumes.ts';
 import { containerOf, type PodContext, podAddress, userNamespaceOf } from './context.ts';
 import { killContainer } from './kill-container.ts';
@@ -102,20 +104,41 @@ async function configure(
   if (hasHosts) writeHosts(paths.etcHosts(uid), pod, podIps, podHostname(pod, settings.clusterDomain));
   const terminationLog = makeTerminationFile(paths.container(uid, container.name));
   files.push(terminationLog);
-  return containerConfig({
+  const volumes = volumePaths(pod, paths);
+  const config = containerConfig({
     ...context,
     container,
     attempt,
     crashDelay: action.crash?.delay,
     imageRef: action.imageRef,
     imageUser: await imageUser(context, action.imageRef),
-    volumes: volumePaths(pod, paths),
+    volumes,
     podIps,
     etcHosts: hasHosts ? paths.etcHosts(uid) : undefined,
     terminationLog,
     userNamespace: userNamespaceOf(context),
     seccompRoot: paths.seccomp,
   });
+  return withSubPaths(context, container, config, volumes);
+}
+
+/** Makes sure that subPaths are there, and binds them where the runtime does not. */
+function withSubPaths(
+  { pod, paths, runtime }: PodContext,
+  container: CheckedContainer,
+  config: LocalContainerConfig,
+  volumes: ReadonlyMap<string, MountedVolume>,
+): LocalContainerConfig {
+  // In what the kubelet writes itself nothing is made: the name may yet become a file there.
+  const fixed = new Set([...volumes.values()].filter(({ readOnly }) => readOnly).map(({ path }) => path));
+  const mounts = (config.mounts ?? []).map((mount, index): LocalMount => {
+    const { hostPath = '', subPath } = mount;
+    if (subPath === undefined) return mount;
+    using source = openSubPath(hostPath, subPath, !fixed.has(hostPath));
+    if (runtime.wantsPreparedSubPaths !== true) return mount;
+    return bindSubPath(mount, source, join(paths.subPaths(pod.metadata.uid), container.name, String(index)));
+  });
+  return { ...config, mounts };
 }
 
 async function imageUser({ images }: PodContext, imageRef: string): Promise<ImageUser> {

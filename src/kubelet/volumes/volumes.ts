@@ -163,10 +163,12 @@ function payloadOf(volume: Volume, context: PayloadContext): Payload {
 
 /** Unmounts and removes every volume of a pod, whoever set it up. */
 export async function tearDownVolumes(uid: string, paths: KubeletPaths): Promise<void> {
-  const volumes = paths.volumes(uid);
-  if (!existsSync(volumes)) return;
-  unmountBelow(volumes);
-  await removeTree(volumes);
+  // The binds first: they hold what they show of a volume.
+  for (const path of [paths.subPaths(uid), paths.volumes(uid)]) {
+    if (!existsSync(path)) continue;
+    unmountBelow(path);
+    await removeTree(path);
+  }
 }
 
 /**

@@ -48,6 +48,7 @@ function canonical(type: string, message: Message): Message {
     const [, name = '', typed = ''] = row.split(' ');
     const of = typed.replace('[]', '');
     const value = message[name];
+    if (of === 'enum' && !typed.endsWith('[]')) result[name] = value ?? 0;
     if (value === undefined) continue;
     const sub = (one: unknown): unknown => (MESSAGES[of] === undefined ? one : canonical(of, one as Message));
     if (typed.endsWith('[]')) {
@@ -118,7 +119,7 @@ describe('on the wire', () => {
       'f8 07 01  f9 07 0102030405060708  fa 07 02 6162  fb 07 08 01 fc 07  fd 07 01020304  0a 01 78',
       { ip: 'x' },
     ],
-    ['an unknown enum value is kept', 'NamespaceOption', '08 63', { network: 99 }],
+    ['an unknown enum value is kept', 'NamespaceOption', '08 63', { network: 99, pid: 0, ipc: 0 }],
     ['repeated numbers may be packed', 'PortForwardRequest', '12 03 50 bb 03', { port: [80, 443] }],
     ['or not', 'PortForwardRequest', '10 50 10 bb 03', { port: [80, 443] }],
     [
@@ -138,7 +139,7 @@ describe('on the wire', () => {
       'zero that is there is not nothing',
       'LinuxContainerSecurityContext',
       '2a 00',
-      { runAsUser: { value: 0 } },
+      { runAsUser: { value: 0 }, supplementalGroupsPolicy: 0 },
     ],
     [
       'a label may have any name',
