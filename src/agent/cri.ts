@@ -1,6 +1,6 @@
 /** The runtime behind a CRI socket: alone (`nodelet cri`), or beside an agent's kubelet (`--cri-socket`). */
-import { type Log, NodeletError } from '../base/index.ts';
-import { type CriServer, type StreamingUrls, serveCri } from '../cri/index.ts';
+import type { Log } from '../base/index.ts';
+import { type CriServer, serveCri, serveStreams } from '../cri/index.ts';
 import { probeHost } from '../runtime/index.ts';
 import type { AgentConfig } from './config.ts';
 import { closeAll, LocalNode, networkOf } from './local-node.ts';
@@ -15,26 +15,22 @@ export interface CriEndpoint {
 
 /** Throws SOCKET_IN_USE, SOCKET_UNUSABLE, INVALID_CONFIGURATION. */
 export async function openCriEndpoint(node: LocalNode, path: string, log: Log): Promise<CriEndpoint> {
-  const urls = noUrls;
-  const server: CriServer = await serveCri({
-    path,
-    runtime: node.runtime,
-    images: node.criImages,
-    urls,
-    log,
-  });
+  const urls = await serveStreams({ runtime: node.runtime, log: log.child({ part: 'streams' }) });
+  let server: CriServer;
+  try {
+    server = await serveCri({ path, runtime: node.runtime, images: node.criImages, urls, log });
+  } catch (error) {
+    await urls.close();
+    throw error;
+  }
   return {
     path: server.path,
     close: async () => {
       await server.close();
+      await urls.close();
     },
   };
 }
-
-const unavailable = (): never => {
-  throw new NodeletError('UNIMPLEMENTED', 'this version has no streaming server');
-};
-const noUrls: StreamingUrls = { exec: unavailable, attach: unavailable, portForward: unavailable };
 
 export class CriNode {
   readonly node: LocalNode;

@@ -2,6 +2,7 @@ import type { Log } from '../base/index.ts';
 import type { CriClient } from './grpc/client.ts';
 import type { CriServer, CriServerOptions } from './grpc/server.ts';
 import type { RemoteEndpoints, RemoteNode } from './remote/connect.ts';
+import type { StreamingServer, StreamingServerOptions } from './streaming/index.ts';
 
 export * from './api.gen.ts';
 export type { CriClient } from './grpc/client.ts';
@@ -9,10 +10,16 @@ export type { CriServer, CriServerOptions } from './grpc/server.ts';
 export type { RemoteEndpoints, RemoteNode } from './remote/connect.ts';
 export type { RuntimeCalls } from './served.ts';
 export * from './services.ts';
+export type { StreamingServer, StreamingServerOptions } from './streaming/index.ts';
 
 /** Serves CRI v1 on a unix socket; gRPC is loaded then. Throws SOCKET_IN_USE, SOCKET_UNUSABLE, INVALID_CONFIGURATION. */
 export async function serveCri(options: CriServerOptions): Promise<CriServer> {
   return await (await import('./grpc/server.ts')).CriServer.listen(options);
+}
+
+/** Opens the server that Exec, Attach and PortForward lead to. */
+export async function serveStreams(options: StreamingServerOptions): Promise<StreamingServer> {
+  return await (await import('./streaming/index.ts')).StreamingServer.listen(options);
 }
 
 /** CRI v1 of another process at a unix socket; gRPC is loaded then. */

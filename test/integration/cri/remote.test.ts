@@ -20,18 +20,23 @@ let pauseImage: string;
 
 /** Images that both runtimes pull from one registry. */
 async function pushImages(world: World): Promise<void> {
-  const oci = join(world.base, 'user', 'busybox.tar');
   mkdirSync(join(world.base, 'user'));
-  const { code, stderr } = await world.cli(['image', 'export', '-o', oci, 'test.local/busybox:1']);
-  if (code !== 0) throw new Error(`cannot export: ${stderr}`);
-  for (const name of [image, pauseImage])
-    execFileSync('skopeo', [
-      'copy',
-      '--quiet',
-      '--dest-tls-verify=false',
-      `oci-archive:${oci}`,
-      `docker://${name}`,
-    ]);
+  const pause = ['--entrypoint', '["sleep","2147483647"]', 'test.local/pause:1', '/bin/busybox:/bin/sleep'];
+  await succeeds(world, ['image', 'pack', ...pause]);
+  for (const [local, name] of [
+    ['test.local/busybox:1', image],
+    ['test.local/pause:1', pauseImage],
+  ] as const) {
+    const archive = join(world.base, 'user', `${local.replaceAll(/[/:]/g, '-')}.tar`);
+    await succeeds(world, ['image', 'export', '-o', archive, local]);
+    const copy = ['copy', '--quiet', '--dest-tls-verify=false', `oci-archive:${archive}`, `docker://${name}`];
+    execFileSync('skopeo', copy);
+  }
+}
+
+async function succeeds(world: World, words: readonly string[]): Promise<void> {
+  const { code, stderr } = await world.cli(words);
+  if (code !== 0) throw new Error(`nodelet ${words.join(' ')}: ${stderr}`);
 }
 
 async function overNodelet(world: World): Promise<Remote> {
@@ -175,16 +180,12 @@ describe.each([
   });
 
   it('shows containers and statistics, and says what only its own runtime can tell', async () => {
-    const rows = JSON.parse((await world.cli(['ps', '-o', 'json'])).stdout) as {
-      name: string;
-      state: string;
-      image: string;
-    }[];
+    const rows = JSON.parse((await world.cli(['ps', '-o', 'json'])).stdout) as { containers: object[] };
     expect(rows.containers).toMatchObject([{ name: 'c', state: 'running', image }]);
-    const stats = JSON.parse((await world.cli(['stats', '--no-stream', '-o', 'json'])).stdout) as {
-      memoryBytes: number;
-    }[];
-    expect(stats[0]?.memoryBytes).toBeGreaterThan(0);
+    const stats = JSON.parse((await world.cli(['stats', '-o', 'json'])).stdout) as {
+      stats: { memoryBytes: number }[];
+    };
+    expect(stats.stats[0]?.memoryBytes).toBeGreaterThan(0);
     const { code, stderr } = await world.cli(['explain', 'restarts']);
     expect([code, stderr]).toEqual([125, expect.stringContaining(`run over "${remote.path}"`)]);
     expect((await world.cli(['trace', 'restarts'])).code).toBe(0);
