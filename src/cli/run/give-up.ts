@@ -8,6 +8,8 @@ import type { Event, Pod } from '../../kube/index.ts';
 const HOPELESS = new Set([
   'ErrImagePull',
   'ImagePullBackOff',
+  'RegistryUnavailable',
+  'SignatureValidationFailed',
   'ErrImageNeverPull',
   'InvalidImageName',
   'ImageInspectError',

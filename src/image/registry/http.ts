@@ -5,7 +5,7 @@
  */
 import type { Readable } from 'node:stream';
 import type { Agent, Dispatcher, ProxyAgent, request as sendRequest } from 'undici';
-import { NodeletError } from '../../base/index.ts';
+import { hasCode, NodeletError } from '../../base/index.ts';
 import { quote } from '../digest.ts';
 import { type ProxyEnvironment, proxyFor } from './proxy.ts';
 import { secureContext, type TlsProfile } from './tls.ts';
@@ -46,6 +46,8 @@ export interface HttpResponse {
 }
 
 const maxRedirects = 5;
+/** Bytes of a response's headers. */
+const maxHeaders = 64 * 1024;
 /** Pools of connections with settings of their own; configuration that changes would otherwise pile them up. */
 const maxDispatchers = 32;
 
@@ -111,13 +113,22 @@ export class Http {
       }
     }
     const undici = await (this.#undici ??= load());
-    const response = await undici.request(request.url, {
-      dispatcher: this.#dispatcher(undici, request),
-      method: request.method,
-      headers: request.headers,
-      ...(request.body === undefined ? {} : { body: request.body }),
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-    });
+    let response: Awaited<ReturnType<Undici['request']>>;
+    try {
+      response = await undici.request(request.url, {
+        dispatcher: this.#dispatcher(undici, request),
+        method: request.method,
+        headers: request.headers,
+        ...(request.body === undefined ? {} : { body: request.body }),
+        ...(request.signal === undefined ? {} : { signal: request.signal }),
+      });
+    } catch (error) {
+      if (!hasCode(error, 'UND_ERR_HEADERS_OVERFLOW')) throw error;
+      throw new NodeletError(
+        'RESPONSE_TOO_LARGE',
+        `cannot read the headers of a response from "${request.url.host}": they have more than ${maxHeaders} bytes`,
+      );
+    }
     return { status: response.statusCode, headers: response.headers, body: response.body, url: request.url };
   }
 
@@ -149,7 +160,7 @@ export class Http {
       headersTimeout: this.#options.headersTimeout,
       bodyTimeout: this.#options.bodyTimeout,
       keepAliveTimeout: 10_000,
-      maxHeaderSize: 64 * 1024,
+      maxHeaderSize: maxHeaders,
     };
     if (proxy === undefined) return new undici.Agent({ ...common, connect });
     const own = { timeout: connect.timeout, autoSelectFamily: true, secureContext: secureContext(undefined) };

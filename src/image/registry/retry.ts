@@ -46,6 +46,9 @@ export function classify(error: unknown): Failure | undefined {
   if (code === undefined) return undefined;
   if (tlsCodes.test(code)) return { kind: 'tls', code };
   if (timeoutCodes.has(code)) return { kind: 'timeout', code };
+  // A proxy that does not let us through; our own aborts were seen before.
+  if (/^UND_ERR_(ABORTED|INVALID_ARG|PRX_TLS|NOT_SUPPORTED)$/.test(code))
+    return { kind: 'network', code, established: false };
   if (neverConnected.has(code)) return { kind: 'network', code, established: false };
   if (
     /^(E[A-Z]+|UND_ERR_(SOCKET|RES_CONTENT_LENGTH_MISMATCH|RESPONSE.*|HTTP_PARSER|CLOSED)|HPE_[A-Z_]+)$/.test(

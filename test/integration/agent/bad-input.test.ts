@@ -156,7 +156,7 @@ describe('an image that cannot be had', () => {
     [
       'a registry that is down',
       () => '127.0.0.1:1/app:1',
-      /ErrImagePull: cannot pull "127\.0\.0\.1:1\/app:1": cannot reach registry "127\.0\.0\.1:1": connect ECONNREFUSED/,
+      /RegistryUnavailable: image pull failed for 127\.0\.0\.1:1\/app:1 because the registry is unavailable: cannot pull "127\.0\.0\.1:1\/app:1": cannot reach registry "127\.0\.0\.1:1": connect ECONNREFUSED/,
     ],
     [
       'a wrong digest',

@@ -451,6 +451,20 @@ describe('proxies', () => {
     }
   });
 
+  test('a proxy that does not let us through', async () => {
+    const proxy = await startProxy(() => upstream.host, 'p:w');
+    try {
+      const env = { HTTP_PROXY: `http://p:wrong@${proxy.host}`, HTTPS_PROXY: `http://p:wrong@${proxy.host}` };
+      for (const insecureRegistries of [['registry.invalid'], []]) {
+        expect(await failure(open({ env, insecureRegistries }).pull('registry.invalid/app'))).toMatch(
+          /^REGISTRY_(UNREACHABLE|ERROR): .*407/,
+        );
+      }
+    } finally {
+      proxy.stop();
+    }
+  });
+
   test.each([
     ['no URL', 'http://['],
     ['another kind', 'ftp://proxy'],
