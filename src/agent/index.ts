@@ -4,9 +4,10 @@
  */
 import { join } from 'node:path';
 import { hasCode, type Log } from '../base/index.ts';
+import type { RemotePortForward } from '../cri/streaming/index.ts';
 import type { Manifests } from '../kube/index.ts';
 import type { Agent } from './agent.ts';
-import type { ExecRequest } from './api/exec-client.ts';
+import type { AttachRequest, ExecRequest } from './api/streams-client.ts';
 import type { AgentConfig } from './config.ts';
 import type { Diagnosis } from './doctor/types.ts';
 import type { PlannedPod } from './plan/types.ts';
@@ -15,7 +16,7 @@ export type { Agent, Taken } from './agent.ts';
 export { REMOVE_WHEN_ENDED, RUN_BY } from './annotations.ts';
 export { AgentClient, type PodChange, unreachable } from './api/client.ts';
 export { errorBody, fromBody } from './api/errors.ts';
-export type { ExecRequest } from './api/exec-client.ts';
+export type { AttachRequest, ExecRequest, SessionStreams } from './api/streams-client.ts';
 export type * from './api/types.ts';
 export {
   type AgentConfig,
@@ -118,5 +119,19 @@ export async function examine(config: AgentConfig): Promise<Diagnosis> {
 
 /** Runs a program in a container; see ExecRequest. Returns its exit code. */
 export async function exec(socket: string, request: ExecRequest): Promise<number> {
-  return await (await import('./api/exec-client.ts')).exec(socket, request);
+  return await (await import('./api/streams-client.ts')).exec(socket, request);
+}
+
+/** Joins a running container's own streams; see AttachRequest. */
+export async function attach(socket: string, request: AttachRequest): Promise<void> {
+  await (await import('./api/streams-client.ts')).attach(socket, request);
+}
+
+/** Connections to ports of a pod. */
+export async function portForward(
+  socket: string,
+  namespace: string,
+  pod: string,
+): Promise<RemotePortForward> {
+  return await (await import('./api/streams-client.ts')).portForward(socket, namespace, pod);
 }

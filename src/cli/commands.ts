@@ -40,6 +40,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/exec.ts'),
   },
   {
+    name: 'attach',
+    summary: "join a running container's own input and output",
+    group: PODS,
+    load: () => import('./commands/attach.ts'),
+  },
+  {
+    name: 'port-forward',
+    summary: 'forward local ports to a pod',
+    group: PODS,
+    load: () => import('./commands/port-forward.ts'),
+  },
+  {
     name: 'stop',
     summary: 'end the containers of pods; what there is to look at stays',
     group: PODS,

@@ -15,6 +15,7 @@ const STATUS: Readonly<Record<string, number>> = {
   INVALID_ARGUMENT: 400,
   INVALID_MANIFEST: 400,
   INVALID_POD_UID: 400,
+  UPGRADE_REFUSED: 400,
   BODY_TOO_LARGE: 413,
 };
 

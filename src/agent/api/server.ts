@@ -109,17 +109,22 @@ export class ApiServer {
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     try {
       const url = new URL(request.url ?? '/', 'http://nodelet');
-      const params = matchPath('/exec/{namespace}/{pod}/{container}', url.pathname);
-      if (params === undefined) throw new NodeletError('ROUTE_NOT_FOUND', `no such path: ${url.pathname}`);
-      const { serveExec } = await import('./exec-server.ts');
-      await serveExec({ agent: this.#agent, url, params }, request, socket, head);
+      const { STREAM_ROUTES } = await import('./streams-server.ts');
+      for (const route of STREAM_ROUTES) {
+        const params = matchPath(route.path, url.pathname);
+        if (params === undefined) continue;
+        await route.serve({ agent: this.#agent, url, params }, { request, socket, head });
+        return;
+      }
+      throw new NodeletError('ROUTE_NOT_FOUND', `no such path: ${url.pathname}`);
     } catch (error) {
       const text = JSON.stringify(errorBody(error));
       const status = statusOf(error);
+      if (socket.destroyed) return;
       socket.end(
         `HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
       );
-      this.#agent.log.debug({ error: describeError(error) }, 'exec refused');
+      this.#agent.log.debug({ error: describeError(error) }, 'stream refused');
     }
   }
 

@@ -4,8 +4,8 @@ import { NodeletError } from '../../base/index.ts';
 import { clientOf } from '../context.ts';
 import { Exit } from '../errors.ts';
 import { addExamples, addNamespace } from '../options.ts';
-import { note } from '../output.ts';
 import { findPod } from '../pods.ts';
+import { wantsTerminal, withTerminal } from '../terminal/session.ts';
 import { chooseContainer } from './logs.ts';
 
 interface Options {
@@ -49,16 +49,6 @@ export function configure(command: Command): void {
   });
 }
 
-/** As kubectl: without a terminal on our side there is none on the other. */
-function wantsTerminal(options: Options): boolean {
-  if (options.tty !== true) return false;
-  if (options.stdin === true && !process.stdin.isTTY) {
-    note('Unable to use a TTY - input is not a terminal');
-    return false;
-  }
-  return true;
-}
-
 interface Target {
   readonly namespace: string;
   readonly pod: string;
@@ -67,34 +57,18 @@ interface Target {
 }
 
 async function run(socket: string, target: Target, terminal: boolean, stdin: boolean): Promise<number> {
-  const raw = terminal && stdin && process.stdin.isTTY;
-  if (raw) process.stdin.setRawMode(true);
   try {
-    return await exec(socket, {
-      ...target,
+    return await withTerminal(
       terminal,
-      stdin: stdin ? process.stdin : undefined,
-      stdout: process.stdout,
-      stderr: process.stderr,
-      ...(terminal && process.stdout.isTTY
-        ? {
-            size: () => ({ rows: process.stdout.rows, columns: process.stdout.columns }),
-            onResize: (listener: () => void) => {
-              process.stdout.on('resize', listener);
-              return () => process.stdout.off('resize', listener);
-            },
-          }
-        : {}),
-    });
+      stdin,
+      async (streams) => await exec(socket, { ...target, ...streams }),
+    );
   } catch (error) {
     const code = programCode(error);
     if (code === undefined) throw error;
     const { reportError } = await import('../errors.ts');
     reportError(error, false);
     return code;
-  } finally {
-    if (raw) process.stdin.setRawMode(false);
-    process.stdin.pause();
   }
 }
 

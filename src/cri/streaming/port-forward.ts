@@ -234,8 +234,10 @@ class Pairs {
       return;
     }
     // Upstream's order: the text, then both streams reset, so that the client sees the failure of this connection only.
-    error.write(failure, () => error.destroy());
-    data.destroy();
+    error.write(failure, () => {
+      error.destroy();
+      data.destroy();
+    });
   }
 }
 

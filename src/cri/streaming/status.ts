@@ -42,12 +42,14 @@ export function encodeStatus(status: Status, json: boolean): Buffer {
   return Buffer.from(status.status === 'Success' ? '' : (status.message ?? ''));
 }
 
-/** The exit code that an error stream's text tells. Throws REMOTE_FAILED with the other end's words. */
+/** The exit code that an error stream's text tells. Throws REMOTE_FAILED with the other end's words,
+ * EXEC_LOST where it said nothing. */
 export function exitCodeOf(text: string, json: boolean): number {
   if (!json) {
     if (text === '') return 0;
     throw new NodeletError('REMOTE_FAILED', text);
   }
+  if (text === '') throw new NodeletError('EXEC_LOST', 'the connection has ended before the program');
   let status: Status;
   try {
     status = JSON.parse(text) as Status;
