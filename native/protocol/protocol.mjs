@@ -26,6 +26,7 @@ export const FLAGS = {
   KEEP: 16,
   OVER_PROC: 32,
   ONLY_PROC: 64,
+  MAKE_MISSING: 128,
 };
 
 export const PLAN_KINDS = { sandbox: 1, container: 2, exec: 3 };
@@ -183,7 +184,7 @@ export const operations = [
     name: 'open-tree',
     side: 'any',
     fields: { base: 'slot', path: 'str', flags: 'u32', out: 'out' },
-    doc: 'open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet',
+    doc: 'open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet; MAKE_MISSING: of a directory that is made where there is none',
   },
   {
     name: 'open-beneath',

@@ -1,11 +1,15 @@
 /* nodelet-shim ID SOCKET: the agent's first connection is descriptor 3. */
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "shim.h"
@@ -43,11 +47,42 @@ void loop_close_in_child(void) {
   close_fd(&signals.fd);
 }
 
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "no seccomp architecture for this machine"
+#endif
+
+/* Waiting for signals and children is all that a pause process does; whoever takes it over can do no more. */
+static void pause_filter(void) {
+#define ALLOW(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      ALLOW(SYS_rt_sigtimedwait),
+      ALLOW(SYS_wait4),
+      ALLOW(SYS_rt_sigprocmask),
+      ALLOW(SYS_rt_sigreturn),
+      ALLOW(SYS_restart_syscall),
+      ALLOW(SYS_exit_group),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+  };
+#undef ALLOW
+  struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+  /* no_new_privs was set on the way here. A kernel without filters has no container either. */
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0) _exit(3);
+}
+
 /* PID 1 of a PID namespace that the pod's containers share: inherits their orphans and reaps them. It runs in an empty
  * read-only root, without descriptors and privileges, because containers can look at it. */
 static _Noreturn void pause_main(void) {
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   prctl(PR_SET_NAME, "pause");
+  pause_filter();
   sigset_t child;
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);

@@ -198,6 +198,19 @@ int run_enter_directory(struct runner *r, const struct op_enter_directory *a) {
   return fchdir(fd) < 0 ? -errno : 0;
 }
 
+/* mkdir -p. What stands in the way is said by the attempt that follows. */
+static void make_directories(const char *path) {
+  char part[PATH_MAX];
+  size_t length = strlen(path);
+  if (length >= sizeof part) return;
+  for (size_t i = 1; i <= length; i++) {
+    if (path[i] != '/' && path[i] != 0) continue;
+    memcpy(part, path, i);
+    part[i] = 0;
+    if (mkdir(part, 0755) < 0 && errno != EEXIST) return;
+  }
+}
+
 int run_open_tree(struct runner *r, const struct op_open_tree *a) {
   int base = a->base < 0 ? AT_FDCWD : slot_fd(r, a->base);
   if (a->base >= 0 && base < 0) return -EBADF;
@@ -205,6 +218,10 @@ int run_open_tree(struct runner *r, const struct op_open_tree *a) {
   if (a->flags & RECURSIVE) flags |= AT_RECURSIVE;
   if (a->path[0] == 0) flags |= AT_EMPTY_PATH;
   int tree = (int)syscall(SYS_open_tree, base, a->path, flags);
+  if (tree < 0 && errno == ENOENT && (a->flags & MAKE_MISSING)) {
+    make_directories(a->path);
+    tree = (int)syscall(SYS_open_tree, base, a->path, flags);
+  }
   if (tree < 0) return fail_with(r, errno, "%s", a->path);
   return set_slot(r, a->out, tree);
 }

@@ -154,20 +154,51 @@ static void process_exited(struct process *p, int status) {
 
 /* --- starts ----------------------------------------------------------------------------------------------------- */
 
+static void close_status(struct process *p) {
+  if (p->status.fd < 0) return;
+  unwatch(&p->status);
+  close(p->status.fd);
+  p->status.fd = -1;
+}
+
+/* Nobody waits for an answer any more: the agent that asked has ended, and the next one finds how it went. */
+static void fail_unheard(struct process *p) {
+  p->code = 128;
+  p->finished_at = clock_ns(CLOCK_REALTIME);
+  p->state = EXITED;
+  record_exit(p);
+  send_exited(p);
+  end_start(p);
+}
+
+static void tell_failure(struct process *p, int signal) {
+  if (p->told) return;
+  p->told = true;
+  if (p->requester != NULL) send_failed(p->requester, p->request, p->report, p->operation_count, signal);
+  p->requester = NULL;
+}
+
+/* A child that is killed ends when the kernel lets it, which a dead disk can put off for ever: what has to be said is said at
+ * once, and the rest is done when it is reaped. Nothing waits for it. */
 static void start_failed(struct process *p) {
   int signal = 0;
+  bool heard = p->told || p->requester != NULL;
+  close_status(p);
   if (p->pid > 0) {
-    int status = p->wait_status;
     if (!p->exited_early) {
       kill(p->pid, SIGKILL);
-      while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR) {
-      }
+      p->exited_early = waitpid(p->pid, &p->wait_status, WNOHANG) == p->pid;
+    }
+    if (!p->exited_early) {
+      if (p->report->error != 0 && heard) tell_failure(p, 0);
+      return;
     }
     /* Killed from outside before it came to its end: the memory limit is the usual reason. */
-    if (p->report->error == 0 && WIFSIGNALED(status)) signal = WTERMSIG(status);
+    if (p->report->error == 0 && WIFSIGNALED(p->wait_status)) signal = WTERMSIG(p->wait_status);
   }
   if (p->report->error == 0 && signal == 0) p->report->error = EIO;
-  if (p->requester != NULL) send_failed(p->requester, p->request, p->report, p->operation_count, signal);
+  if (!heard && p->kind == PLAN_CONTAINER) return fail_unheard(p);
+  tell_failure(p, signal);
   process_forget(p);
 }
 
@@ -364,8 +395,9 @@ void process_reap(void) {
     } else {
       p->exited_early = true;
       p->wait_status = status;
-      /* Its end of the status socket is closed by now. */
-      status_ready(&p->status, 0);
+      /* Its end of the status socket is closed by now; ours, too, where its start had failed already. */
+      if (p->status.fd >= 0) status_ready(&p->status, 0);
+      else start_failed(p);
     }
   }
 }

@@ -24,6 +24,7 @@ enum operation_flag {
   KEEP = 16,
   OVER_PROC = 32,
   ONLY_PROC = 64,
+  MAKE_MISSING = 128,
 };
 
 enum plan_kind {
@@ -247,7 +248,7 @@ struct op_overlay {
   int32_t out;
 };
 
-/* open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet */
+/* open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet; MAKE_MISSING: of a directory that is made where there is none */
 struct op_open_tree {
   int32_t base;
   const char *path;

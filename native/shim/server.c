@@ -337,6 +337,11 @@ static void connection_add(int fd) {
     close(fd);
     return;
   }
+  /* Hundreds of programs may end while the agent has other things to do; what does not fit costs it the connection. */
+  int room = 4 << 20;
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0) {
+    (void)!setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+  }
   c->source.fd = fd;
   c->source.ready = connection_ready;
   c->next = connections;

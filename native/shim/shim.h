@@ -147,6 +147,7 @@ struct process {
   uint32_t code;
   uint32_t oom_kills;
   bool exited_early;           /* reaped before its start was reported */
+  bool told;                   /* that its start has failed; it is not reaped yet */
   bool finished;               /* a plan that only prepared something: no process stays */
   int wait_status;
   /* starting */

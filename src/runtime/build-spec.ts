@@ -420,6 +420,8 @@ function requestedMount(
     options,
     ...(mount.subPath === undefined ? {} : { subPath: mount.subPath }),
     ...(mount.sourceType === undefined ? {} : { sourceType: mount.sourceType }),
+    // What has to be of a kind is not made up.
+    ...(mount.subPath === undefined && mount.sourceType === undefined ? { makeSource: true } : {}),
     ...((mount.uidMappings?.length ?? 0) === 0
       ? {}
       : { uidMappings: ociIdMap(mount.uidMappings), gidMappings: ociIdMap(mount.gidMappings) }),

@@ -29,6 +29,8 @@ export interface RuntimeContext {
   readonly cgroups: RuntimeCgroups;
   readonly images: ImageSource;
   readonly cdiDirectories: readonly string[];
+  /** Milliseconds that a launch plan may take; undefined: the shim client's own. */
+  readonly startDeadline: number | undefined;
   /** Undefined: every pod uses the host's network. */
   readonly network: PodNetwork | undefined;
   readonly loopbackPorts: LoopbackPorts;

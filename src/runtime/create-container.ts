@@ -15,7 +15,7 @@ import { prepareImageMounts, removeImageMounts } from './image-mounts.ts';
 import { makeVolumes, volumeDirectory } from './image-volumes.ts';
 import { hostId } from './launch/spec.ts';
 import { Container, type Sandbox } from './model.ts';
-import { checkMounts, makeMissingSources } from './mount-sources.ts';
+import { checkMounts } from './mount-sources.ts';
 import { containerNamespaces } from './namespaces.ts';
 import { type ContainerRecord, RECORD_VERSION } from './records.ts';
 import { checkSelinux } from './security-modules.ts';
@@ -119,7 +119,6 @@ export async function createContainer(
     failpoint('container:after-image-volumes');
     undo.push('volumes', () => rmSync(volumeDirectory(context, id), { recursive: true, force: true }));
     await makeVolumes(context, config, id, image);
-    makeMissingSources(config.mounts ?? []);
     failpoint('container:after-volumes');
     if (config.logPath && sandbox.record.config.logDirectory)
       makeLogDirectory(sandbox.record.config.logDirectory, dirname(config.logPath));

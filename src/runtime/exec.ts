@@ -104,7 +104,7 @@ export async function openExec(
   try {
     const fds =
       streams === undefined ? [pidfd.number] : [pidfd.number, ...streams.theirs.map((fd) => fd.number)];
-    const started = await shim.run(plan, fds);
+    const started = await shim.run(plan, fds, { deadline: context.startDeadline });
     for (const fd of streams?.theirs ?? []) fd.close();
     const terminal = streams === undefined ? started.fds[0] : undefined;
     const session =

@@ -1,6 +1,6 @@
 /** Checks of bind sources that the kernel would answer less clearly. */
 
-import { mkdirSync, realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { hasCode, NodeletError } from '../base/index.ts';
 import { type LocalMount, MountPropagation } from '../cri/index.ts';
 import { mountHolding, readMountinfo } from '../linux/mountinfo.ts';
@@ -16,23 +16,6 @@ export function checkMounts(mounts: readonly LocalMount[]): void {
       );
   }
   checkSharedMounts(mounts);
-}
-
-/** A source that is not there becomes an empty directory, as with containerd. */
-export function makeMissingSources(mounts: readonly LocalMount[]): void {
-  for (const { hostPath = '', image, containerPath } of mounts) {
-    if ((image?.image ?? '') !== '') continue;
-    try {
-      if (statSync(hostPath, { throwIfNoEntry: false }) === undefined)
-        mkdirSync(hostPath, { recursive: true, mode: 0o755 });
-    } catch (error) {
-      throw new NodeletError(
-        'MOUNT_SOURCE_UNUSABLE',
-        `mounts: ${JSON.stringify(containerPath)}: cannot make the missing ${JSON.stringify(hostPath)}`,
-        { cause: error },
-      );
-    }
-  }
 }
 
 /** The path that a link leads to; itself where there is nothing yet. */

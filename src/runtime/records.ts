@@ -132,17 +132,22 @@ export class RecordStore {
     }
   }
 
-  /** Throws what a write throws; what could not be written stays to be written. */
+  /**
+   * Writes each that can be written: one that cannot holds back no other. Throws what the first failure was; what could not be
+   * written stays to be written.
+   */
   flush(): void {
-    for (const record of this.#unsaved.values()) {
+    const failures: unknown[] = [];
+    for (const record of Array.from(this.#unsaved.values())) {
       try {
         if ('sandboxId' in record) this.saveContainer(record);
         else this.saveSandbox(record);
       } catch (error) {
         this.#unsaved.set(record.id, record);
-        throw error;
+        failures.push(error);
       }
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   saveContainer(record: ContainerRecord): void {

@@ -159,9 +159,11 @@ export async function runSandbox(
       });
     }
     failpoint('sandbox:after-shim');
+    const parent = config.linux?.cgroupParent ?? '';
+    if (namespaces.sharedPid) undo.push('pause cgroup', () => context.cgroups.removePauseLeaf(parent, id));
 
     const namespacesMade = spans.measure('make namespaces', 'agent', () =>
-      makeNamespaces(context, sandbox, spans, spare !== undefined),
+      makeNamespaces(context, sandbox, spans, spare !== undefined, signal),
     );
     // Meanwhile.
     const filesWritten = writeFiles(store.sandboxDirectory(id), hostname, config);
@@ -225,6 +227,7 @@ async function makeNamespaces(
   sandbox: Sandbox,
   spans: { add(span: Span): void },
   prepared: boolean,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { shim, record } = sandbox;
   if (shim === undefined) throw new NodeletError('SHIM_GONE', 'the shim has not started');
@@ -234,7 +237,7 @@ async function makeNamespaces(
     return;
   }
   for (const plan of sandboxPlans(context, sandbox.id, record.config, record.hostname, prepared)) {
-    const started = await shim.run(plan);
+    const started = await shim.run(plan, [], { deadline: context.startDeadline, signal });
     if (started.pid !== 0) record.pausePid = started.pid;
     for (const span of started.spans) spans.add(span);
     logWarnings(context, sandbox.id, started.warnings);

@@ -63,6 +63,8 @@ export interface RuntimeOptions {
   /** Undefined: pods use the host's network only. */
   readonly network: PodNetwork | undefined;
   readonly log: Log;
+  /** Milliseconds that starting a container, program or sandbox may take before it is given up; 60 s by default. */
+  readonly startDeadline?: number;
   /** Where CDI specifications lie, in rising priority: /etc/cdi and /var/run/cdi by default. */
   readonly cdiDirectories?: readonly string[];
   /** Sandboxes that are made ahead, 1 by default; 0 makes each when it is asked for. */
@@ -112,6 +114,7 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
       host,
       images: options.images,
       cdiDirectories: options.cdiDirectories ?? CDI_DIRECTORIES,
+      startDeadline: options.startDeadline,
       network: options.network,
       loopbackPorts: new LoopbackPorts(options.log),
       seccomp: new SeccompPrograms(host.arch, host.kernel),

@@ -41,6 +41,7 @@ export async function startContainer(context: RuntimeContext, container: Contain
       shim.run(
         plan,
         [program?.fd, mounts?.number, ...targets.map((fd) => fd.number)].filter((fd) => fd !== undefined),
+        { deadline: context.startDeadline },
       ),
     );
     context.spares.refillSoon();

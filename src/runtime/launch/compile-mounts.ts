@@ -84,8 +84,11 @@ function openSource(
       'INVALID_MOUNT',
       `mount ${JSON.stringify(mount.destination)}: a bind needs a source`,
     );
-  if (mount.subPath === undefined)
-    return [{ op: 'open-tree', base: -1, path: source, flags, out: tree }, ...expectType(mount, tree)];
+  if (mount.subPath === undefined) {
+    const make = mount.makeSource === true ? FLAGS.MAKE_MISSING : 0;
+    const open: Operation = { op: 'open-tree', base: -1, path: source, flags: flags | make, out: tree };
+    return [open, ...expectType(mount, tree)];
+  }
   // The volume's directory first, then the path beneath it, so that no link in the volume leads out (CVE-2017-1002101).
   const volume = slots.take();
   const inner = slots.take();

@@ -4,7 +4,7 @@ export const PROTOCOL_VERSION = 1;
 export const FIRST_PLAN_SLOT = 16;
 export const MAX_SLOTS = 1024;
 export const POD_SLOTS = {"net":0,"ipc":1,"uts":2,"user":3,"pid":4,"mnt":5,"shm":6} as const;
-export const FLAGS = {"TOLERATE_MISSING":1,"TOLERATE_DENIED":2,"RECURSIVE":4,"NO_SYMLINKS":8,"KEEP":16,"OVER_PROC":32,"ONLY_PROC":64} as const;
+export const FLAGS = {"TOLERATE_MISSING":1,"TOLERATE_DENIED":2,"RECURSIVE":4,"NO_SYMLINKS":8,"KEEP":16,"OVER_PROC":32,"ONLY_PROC":64,"MAKE_MISSING":128} as const;
 export const PLAN_KINDS = {"sandbox":1,"container":2,"exec":3} as const;
 
 export type FieldType = 'u32' | 'i32' | 'u64' | 'slot' | 'out' | 'str' | 'bytes' | 'strs' | 'u32s';
@@ -61,7 +61,7 @@ export type Operation =
   | { readonly op: 'mount'; readonly type: string; readonly options: readonly string[]; readonly attributes: number; readonly out: number }
   /** an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot */
   | { readonly op: 'overlay'; readonly lower: readonly string[]; readonly upper: string; readonly work: string; readonly options: readonly string[]; readonly staging: string; readonly out: number }
-  /** open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet */
+  /** open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet; MAKE_MISSING: of a directory that is made where there is none */
   | { readonly op: 'open-tree'; readonly base: number; readonly path: string; readonly flags: number; readonly out: number }
   /** openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume */
   | { readonly op: 'open-beneath'; readonly base: number; readonly path: string; readonly open: number; readonly out: number }
@@ -160,7 +160,7 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'propagation': { code: 23, side: 'child', doc: "mount(2) that only changes propagation", fields: [["path","str"],["flags","u32"]] },
   'mount': { code: 24, side: 'any', doc: "fsopen, fsconfig, fsmount: a file system that is not attached yet", fields: [["type","str"],["options","strs"],["attributes","u32"],["out","out"]] },
   'overlay': { code: 25, side: 'child', doc: "an overlay of layers, read-only where `upper` is empty; by mount(2) on `staging` where the kernel's fsconfig cannot", fields: [["lower","strs"],["upper","str"],["work","str"],["options","strs"],["staging","str"],["out","out"]] },
-  'open-tree': { code: 26, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
+  'open-tree': { code: 26, side: 'any', doc: "open_tree(OPEN_TREE_CLONE): a bind mount that is not attached yet; MAKE_MISSING: of a directory that is made where there is none", fields: [["base","slot"],["path","str"],["flags","u32"],["out","out"]] },
   'open-beneath': { code: 27, side: 'child', doc: "openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS): a sub-path of a volume", fields: [["base","slot"],["path","str"],["open","u32"],["out","out"]] },
   'id-map': { code: 28, side: 'child', doc: "mount_setattr(MOUNT_ATTR_IDMAP) (Linux 5.12)", fields: [["tree","slot"],["namespace","slot"],["flags","u32"]] },
   'mount-attributes': { code: 29, side: 'child', doc: "mount_setattr", fields: [["tree","slot"],["set","u64"],["clear","u64"],["propagation","u64"],["flags","u32"]] },

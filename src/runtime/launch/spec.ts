@@ -68,6 +68,8 @@ export interface OciMount {
   readonly gidMappings?: readonly OciIdMap[];
   /** Ours: a path inside `source` or `layers`, opened beneath it. */
   readonly subPath?: string;
+  /** Ours: a source that is not there becomes an empty directory. */
+  readonly makeSource?: boolean;
   /** Ours: in the place of `source` the layers of an image, topmost first, seen as one and read-only. */
   readonly layers?: readonly string[];
   /** Ours: what `source` has to be when it is mounted. */

@@ -3,7 +3,7 @@
  * connection ends (the shim has died) every open request fails with SHIM_GONE and `onGone` is called once.
  */
 import { basename, dirname } from 'node:path';
-import { Emitter, NodeletError, type Span, withDeadline } from '../../base/index.ts';
+import { Emitter, hasCode, NodeletError, type Span, withDeadline } from '../../base/index.ts';
 import { AT_FDCWD, O, POLL } from '../../linux/constants.ts';
 import { Fd, FdWatcher } from '../../linux/fd.ts';
 import { native } from '../../linux/native.ts';
@@ -16,6 +16,8 @@ import { decodeMessage, encodeMessage } from './messages.ts';
 const PACKET_SIZE = 32_768;
 /** A request that does not start anything is answered at once, or the shim is stuck. */
 const ANSWER_DEADLINE = 10_000;
+/** A plan is done in milliseconds; one that a frozen cgroup or a dead disk holds up is given up (milliseconds). */
+const RUN_DEADLINE = 60_000;
 
 type Of<T extends Message['type']> = Extract<Message, { type: T }>;
 export type ExitedEvent = Of<'exited'>;
@@ -52,8 +54,33 @@ export interface Started {
   readonly fds: readonly Fd[];
 }
 
+export interface RunOptions {
+  /** Milliseconds after which the plan's child is killed; 60 s by default. */
+  readonly deadline?: number | undefined;
+  /** The same at once, when it fires. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Answer {
+  readonly message: Message;
+  readonly fds: Fd[];
+}
+
+interface AskOptions extends RunOptions {
+  readonly fds?: readonly number[];
+  /** Takes the messages of a list, which come before its answer. */
+  readonly collect?: Message[];
+}
+
+/** A packet that the socket had no room for. */
+interface Unsent {
+  readonly request: number;
+  readonly packet: Uint8Array;
+  readonly fds: readonly number[];
+}
+
 interface Waiting {
-  readonly resolve: (answer: { readonly message: Message; readonly fds: Fd[] }) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
   readonly collect: Message[] | undefined;
 }
@@ -65,13 +92,19 @@ export class ShimClient {
   readonly #socket: Fd;
   readonly #watcher: FdWatcher;
   readonly #waiting = new Map<number, Waiting>();
+  #unsent: Unsent[] = [];
   readonly #buffer = Buffer.allocUnsafe(PACKET_SIZE);
   #next = 1;
+  /** The socket had no room, and is watched for some. */
+  #full = false;
 
   /** Takes a connected SEQPACKET socket. */
   constructor(socket: Fd) {
     this.#socket = socket;
-    this.#watcher = new FdWatcher(socket.number, POLL.READABLE | POLL.DISCONNECT, () => this.#readable());
+    this.#watcher = new FdWatcher(socket.number, LISTEN, () => {
+      this.#readable();
+      this.#sendUnsent();
+    });
   }
 
   /**
@@ -129,45 +162,54 @@ export class ShimClient {
     waiting.resolve({ message, fds });
   }
 
-  #request(
-    message: Message,
-    fds: readonly number[] = [],
-    collect?: Message[],
-  ): Promise<{ message: Message; fds: Fd[] }> {
-    if (this.#socket.closed) return Promise.reject(goneError());
+  /** Sends a request and waits for its answer. Throws SHIM_GONE, SHIM_BUSY, DEADLINE_EXCEEDED, ABORTED. */
+  async #ask(what: string, message: Message, options: AskOptions = {}): Promise<Answer> {
+    if (this.#socket.closed) throw goneError();
+    const { deadline = ANSWER_DEADLINE, fds = [], collect, signal } = options;
     const request = this.#next;
     this.#next = this.#next >= 0x7fff_ffff ? 1 : this.#next + 1;
-    const promise = new Promise<{ message: Message; fds: Fd[] }>((resolve, reject) => {
+    let abort = (): void => {};
+    const promise = new Promise<Answer>((resolve, reject) => {
       this.#waiting.set(request, { resolve, reject, collect });
+      abort = () => reject(new NodeletError('ABORTED', `${what}: the request was cancelled`));
     });
-    const sent = native().sendmsg(this.#socket.number, encodeMessage(message, request), fds);
-    if (sent < 0) {
+    signal?.addEventListener('abort', abort);
+    try {
+      this.#unsent.push({ request, packet: encodeMessage(message, request), fds });
+      this.#sendUnsent();
+      if (signal?.aborted === true) abort();
+      return await withDeadline(what, deadline, promise);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      // A late answer finds nobody; and what was not sent yet never is: its descriptors are the caller's to close.
       this.#waiting.delete(request);
-      return Promise.reject(
-        sent === -32 || sent === -104
-          ? goneError()
-          : new NodeletError('SHIM_BUSY', `cannot send to the shim: ${errnoName(-sent)}`),
-      );
+      if (this.#unsent.length > 0) this.#unsent = this.#unsent.filter((one) => one.request !== request);
     }
-    return promise;
+  }
+
+  /** In their order, as far as the socket has room; the rest when it has some again. */
+  #sendUnsent(): void {
+    let next = this.#unsent[0];
+    while (next !== undefined && !this.#socket.closed) {
+      const sent = native().sendmsg(this.#socket.number, next.packet, next.fds);
+      if (sent === -11) break;
+      this.#unsent.shift();
+      if (sent < 0) this.#waiting.get(next.request)?.reject(sendError(sent));
+      next = this.#unsent[0];
+    }
+    const full = this.#unsent.length > 0 && !this.#socket.closed;
+    if (full !== this.#full) this.#watcher.update(full ? LISTEN | POLL.WRITABLE : LISTEN);
+    this.#full = full;
   }
 
   async #done(message: Message): Promise<void> {
-    const answer = await withDeadline(
-      `the shim's answer to "${message.type}"`,
-      ANSWER_DEADLINE,
-      this.#request(message),
-    );
+    const answer = await this.#ask(`the shim's answer to "${message.type}"`, message);
     if (answer.message.type === 'refused') throw refusal(message.type, answer.message);
   }
 
   /** Greets the shim: checks the protocol and returns the pod's namespaces. Throws SHIM_VERSION. */
   async hello(): Promise<{ pid: number; sandbox: string; podFds: Map<PodSlot, Fd> }> {
-    const answer = await withDeadline(
-      'the greeting of the shim',
-      ANSWER_DEADLINE,
-      this.#request({ type: 'hello', version: PROTOCOL_VERSION }),
-    );
+    const answer = await this.#ask('the greeting of the shim', { type: 'hello', version: PROTOCOL_VERSION });
     if (answer.message.type !== 'welcome') {
       throw new NodeletError(
         'SHIM_VERSION',
@@ -191,16 +233,16 @@ export class ShimClient {
   /** All processes that the shim knows, the dead ones that nobody asked about included. */
   async list(): Promise<ProcessInfo[]> {
     const found: Message[] = [];
-    await withDeadline("the shim's list", ANSWER_DEADLINE, this.#request({ type: 'list' }, [], found));
+    await this.#ask("the shim's list", { type: 'list' }, { collect: found });
     return found.filter((message) => message.type === 'process');
   }
 
   /**
-   * Runs a plan; `fds` become slots 16, 17, … and stay the caller's. Throws LaunchError where an operation fails.
+   * Runs a plan; `fds` become slots 16, 17, … and stay the caller's. Throws LaunchError where an operation fails, and
+   * DEADLINE_EXCEEDED or ABORTED, where its child has been killed.
    */
-  async run(plan: LaunchPlan, fds: readonly number[] = []): Promise<Started> {
-    using file = new Fd(check(native().memfdSealed('nodelet-plan', encodePlan(plan)), 'memfd_create'));
-    const answer = await this.#request({ type: 'run' }, [file.number, ...fds]);
+  async run(plan: LaunchPlan, fds: readonly number[] = [], options: RunOptions = {}): Promise<Started> {
+    const answer = await this.#runPlan(plan, fds, options);
     const message = answer.message;
     if (message.type === 'started') {
       const warnings: { operation: string; error: string }[] = [];
@@ -225,6 +267,19 @@ export class ShimClient {
     throw new NodeletError('SHIM_PROTOCOL', `the shim answered "run" with "${message.type}"`);
   }
 
+  async #runPlan(plan: LaunchPlan, fds: readonly number[], options: RunOptions): Promise<Answer> {
+    const { deadline = RUN_DEADLINE, signal } = options;
+    using file = new Fd(check(native().memfdSealed('nodelet-plan', encodePlan(plan)), 'memfd_create'));
+    try {
+      const ask = { deadline, signal, fds: [file.number, ...fds] };
+      return await this.#ask(`the launch plan "${plan.name}"`, { type: 'run' }, ask);
+    } catch (error) {
+      // Given up by us, not by the shim: whatever it is that the child waits for, it dies of this.
+      if (hasCode(error, 'DEADLINE_EXCEEDED', 'ABORTED')) await this.signal(plan.name, 9).catch(() => false);
+      throw error;
+    }
+  }
+
   /** Signals a process. False where it has ended already. */
   async signal(name: string, signal: number): Promise<boolean> {
     try {
@@ -243,18 +298,14 @@ export class ShimClient {
   /** The streams of a running container. Throws SHIM_REFUSED (ESRCH where it has ended, EMFILE for too many readers). */
   async attach(name: string, wanted: AttachRequest): Promise<Attached> {
     const bit = (value: boolean): number => (value ? 1 : 0);
-    const { message, fds } = await withDeadline(
-      'the shim\'s answer to "attach"',
-      ANSWER_DEADLINE,
-      this.#request({
-        type: 'attach',
-        name,
-        stdin: bit(wanted.stdin),
-        stdout: bit(wanted.stdout),
-        stderr: bit(wanted.stderr),
-        once: bit(wanted.once),
-      }),
-    );
+    const { message, fds } = await this.#ask('the shim\'s answer to "attach"', {
+      type: 'attach',
+      name,
+      stdin: bit(wanted.stdin),
+      stdout: bit(wanted.stdout),
+      stderr: bit(wanted.stderr),
+      once: bit(wanted.once),
+    });
     if (message.type === 'refused') throw refusal('attach', message);
     if (message.type !== 'attached')
       throw new NodeletError('SHIM_PROTOCOL', `the shim answered "attach" with "${message.type}"`);
@@ -293,6 +344,13 @@ export class ShimClient {
     for (const one of waiting) one.reject(goneError());
     this.gone.emit();
   }
+}
+
+const LISTEN = POLL.READABLE | POLL.DISCONNECT;
+
+function sendError(sent: number): NodeletError {
+  if (sent === -32 || sent === -104) return goneError();
+  return new NodeletError('SHIM_BUSY', `cannot send to the shim: ${errnoName(-sent)}`);
 }
 
 function goneError(): NodeletError {

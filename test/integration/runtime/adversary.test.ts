@@ -110,7 +110,7 @@ describe('in a user namespace', () => {
 });
 
 describe('a /dev of the host', () => {
-  test('gets no nodes from us, and the container starts again and again', async () => {
+  test('gets nothing from us, and the container starts again and again', async () => {
     const dev = mkdtempSync(join(tmpdir(), 'nodelet-dev-'));
     try {
       writeFileSync(join(dev, 'mine'), '');
@@ -118,9 +118,9 @@ describe('a /dev of the host', () => {
         const { output, exitCode } = await runToEnd(fixture, sh('ls /dev'), {
           mounts: [{ hostPath: dev, containerPath: '/dev' }],
         });
-        expect({ output, exitCode }).toEqual({ output: 'mine\nmqueue\npts\nshm\n', exitCode: 0 });
+        expect({ output, exitCode }).toEqual({ output: 'mine\n', exitCode: 0 });
       }
-      expect(readdirSync(dev).sort()).toEqual(['mine', 'mqueue', 'pts', 'shm']);
+      expect(readdirSync(dev)).toEqual(['mine']);
     } finally {
       rmSync(dev, { recursive: true, force: true });
     }

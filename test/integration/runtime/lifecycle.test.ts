@@ -279,6 +279,13 @@ describe('what cannot be started', () => {
       /attach-in.*etc\/passwd\/x.*ENOTDIR/,
     ],
     [
+      'a source that cannot be made',
+      ['true'],
+      { mounts: [{ containerPath: '/x', hostPath: '/etc/passwd/x' }] },
+      128,
+      /open-tree.*\/etc\/passwd\/x.*ENOTDIR/,
+    ],
+    [
       'memory for nothing',
       ['true'],
       { linux: { resources: { memoryLimitInBytes: 8192 } } },
@@ -308,11 +315,6 @@ describe('what cannot be started', () => {
     ['a relative working directory', { workingDir: 'tmp' }, 'INVALID_WORKING_DIRECTORY'],
     ['a name that climbs', { metadata: { name: '../x' } }, 'INVALID_ARGUMENT'],
     ['a log path that climbs', { logPath: '../../etc/passwd' }, 'INVALID_ARGUMENT'],
-    [
-      'a source that cannot be made',
-      { mounts: [{ containerPath: '/x', hostPath: '/etc/passwd/x' }] },
-      'MOUNT_SOURCE_UNUSABLE',
-    ],
     ['a mount on /', { mounts: [{ containerPath: '/', hostPath: '/tmp' }] }, 'INVALID_ARGUMENT'],
     [
       'a capability that does not exist',
