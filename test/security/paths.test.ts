@@ -100,7 +100,7 @@ describe('an image', () => {
     'CVE-2026-41579: whose /dev is a link to a directory of the host changes nothing there, in a pod%s',
     async (_name, pod) => {
       const host = field.directory('dev');
-      writeFileSync(join(host, 'ptmx'), 'of the host');
+      writeFileSync(join(host, 'ptmx'), 'of the host', { mode: 0o666 });
       const image = await field.image('test.local/linked-dev:1', [symlink('dev', host)]);
       for (const tty of [false, true])
         expect(await attempt(['true'], { image: { image }, tty }, pod)).toBe('START_FAILED ELOOP');
@@ -142,7 +142,7 @@ describe('an image', () => {
     async (_name, pod) => {
       const host = field.directory('written');
       const names = ['hosts', 'hostname', 'resolv.conf', 'mtab', 'passwd', 'group'];
-      for (const name of names) writeFileSync(join(host, name), `${name} of the host`);
+      for (const name of names) writeFileSync(join(host, name), `${name} of the host`, { mode: 0o666 });
       const image = await field.image('test.local/linked-files:1', [
         ...names.map((name) => symlink(`etc/${name}`, join(host, name))),
         symlink('.dockerenv', join(host, 'hosts')),

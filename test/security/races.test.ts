@@ -3,7 +3,7 @@
  * Each row is raced a thousand times, and shows by its outcomes that both sides of the swap were met.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mountsUnder, readMountinfo } from '../../src/linux/mountinfo.ts';
@@ -33,18 +33,11 @@ afterAll(async () => {
   await field?.close();
 });
 
-/** A directory that everybody may write to, also the root of a user namespace. */
-function open(name: string): string {
-  const path = field.directory(name);
-  chmodSync(path, 0o777);
-  return path;
-}
-
 /** A volume with things by name, and for each NAME a link `NAME.link`. */
 function volumeOf(
   pairs: Readonly<Record<string, readonly [make: (path: string) => void, target: string]>>,
 ): string {
-  const volume = open('volume');
+  const volume = field.directory('volume');
   for (const [name, [make, target]] of Object.entries(pairs)) {
     make(join(volume, name));
     symlinkSync(target, join(volume, `${name}.link`));
@@ -106,10 +99,10 @@ describe('a volume', () => {
   test.each(kinds)(
     'CVE-2021-30465: a mount inside it stays inside, in a pod%s',
     async (_name, options) => {
-      const host = open('host');
+      const host = field.directory('host');
       mkdirSync(join(host, 'target'));
       const volume = volumeOf({ a: [mkdirSync, host] });
-      const other = open('other');
+      const other = field.directory('other');
       symlinkSync('/', join(other, 'target'));
       writeFileSync(join(other, 'file'), '');
       const before = mountsUnder(readMountinfo(), field.base);
@@ -142,7 +135,7 @@ describe('a volume', () => {
     async (_name, options) => {
       const make = (path: string): void => void mkdirSync(join(path, 'sys'), { recursive: true });
       const volume = volumeOf({ a: [make, '/proc'] });
-      const other = open('other');
+      const other = field.directory('other');
       const outcomes = await inPod(
         field,
         async (pod) =>
@@ -215,8 +208,8 @@ describe('the directory of all logs', () => {
   test(
     'logs: a pod’s log that is swapped for a link writes nothing elsewhere',
     async () => {
-      const host = open('host');
-      const victims = open('logs');
+      const host = field.directory('host');
+      const victims = field.directory('logs');
       mkdirSync(join(victims, 'a'));
       symlinkSync(host, join(victims, 'a.link'));
       const outcomes = await inPod(field, async (pod) => {

@@ -2,53 +2,23 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { silentLog } from '../../../src/base/index.ts';
-import { CriImageService } from '../../../src/image/index.ts';
-import { type BoundPod, bindPod, type PodStatus, parseManifests } from '../../../src/kube/index.ts';
-import { Kubelet, LinuxPodCgroups, type LogRequest, probeNode } from '../../../src/kubelet/index.ts';
+import type { PodStatus } from '../../../src/kube/index.ts';
 import { directoryOf } from '../../../src/linux/cgroups/index.ts';
 import { mountsUnder, readMountinfo } from '../../../src/linux/mountinfo.ts';
+import { type Fields, PodWorld } from '../../fixtures/pods.ts';
 import { IMAGE, openRuntime, type RuntimeFixture } from '../../fixtures/runtime.ts';
 
 let fixture: RuntimeFixture;
-let kubelet: Kubelet;
-let cgroups: LinuxPodCgroups;
+let world: PodWorld;
 
 beforeAll(async () => {
   fixture = await openRuntime();
-  cgroups = new LinuxPodCgroups(fixture.cgroupRoot);
-  kubelet = open();
-  await kubelet.start();
+  world = await PodWorld.open(fixture);
 });
 afterAll(async () => {
-  await removeAll();
-  await kubelet?.close();
+  await world?.close();
   await fixture?.close();
 });
-
-async function removeAll(): Promise<void> {
-  const uids = kubelet.list().flatMap(({ metadata }) => metadata?.uid ?? []);
-  await Promise.all(uids.map((uid) => kubelet.remove(uid, { grace: 0 })));
-}
-
-function open(): Kubelet {
-  const root = join(fixture.base, 'kubelet');
-  mkdirSync(root, { recursive: true });
-  return new Kubelet({
-    runtime: fixture.runtime,
-    images: new CriImageService(fixture.images),
-    cgroups,
-    directories: { root, podLogs: join(fixture.base, 'pod-logs') },
-    node: probeNode({ root, cgroups, name: 'node-1' }),
-    crashLoop: { initial: 100, max: 400 },
-    retryAfter: 200,
-    log: silentLog,
-  });
-}
-
-let counter = 0;
-
-type Fields = Readonly<Record<string, unknown>>;
 
 /** A container of a script, as a manifest has it. */
 const script = (name: string, text: string, more: Fields = {}) => ({
@@ -58,49 +28,6 @@ const script = (name: string, text: string, more: Fields = {}) => ({
   ...more,
 });
 
-async function pod(spec: Fields, beside: readonly Fields[] = []): Promise<BoundPod> {
-  counter += 1;
-  const manifest = {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: `pod-${counter}`, labels: { app: 'shop' } },
-    spec: { restartPolicy: 'Never', hostNetwork: true, ...spec },
-  };
-  const text = [...beside, manifest].map((each) => JSON.stringify(each)).join('\n---\n');
-  const found = await parseManifests(text, { source: 'test' });
-  for (const configMap of found.configMaps) kubelet.objects.putConfigMap(configMap);
-  for (const secret of found.secrets) kubelet.objects.putSecret(secret);
-  const [first] = found.pods;
-  if (first === undefined) throw new Error('no pod');
-  return bindPod(first, { uid: `uid-${counter}`, nodeName: 'node-1', now: new Date() });
-}
-
-/** Resolves with the first status (the present one included) for which `done` holds. */
-function status(uid: string, done: (status: PodStatus) => boolean): Promise<PodStatus> {
-  return new Promise((resolve, reject) => {
-    const stop = kubelet.onStatus((change) => {
-      if (change.pod.metadata.uid === uid) check(change.status);
-    });
-    const late = setTimeout(() => {
-      stop();
-      reject(
-        new Error(
-          `still ${JSON.stringify(kubelet.get(uid)?.status, undefined, 1)}\n${events(uid).join('\n')}`,
-        ),
-      );
-    }, 20_000);
-    const check = (now: PodStatus | undefined) => {
-      if (now === undefined || !done(now)) return;
-      clearTimeout(late);
-      stop();
-      resolve(now);
-    };
-    check(kubelet.get(uid)?.status);
-  });
-}
-
-const events = (uid: string) =>
-  kubelet.events.list(uid).map(({ reason, message }) => `${reason}: ${message}`);
 const ended = ({ phase }: PodStatus) => phase === 'Succeeded' || phase === 'Failed';
 const running = ({ phase }: PodStatus) => phase === 'Running';
 
@@ -108,16 +35,8 @@ async function run(
   spec: Fields,
   beside: readonly Fields[] = [],
 ): Promise<PodStatus & { readonly uid: string }> {
-  const bound = await pod(spec, beside);
-  const { uid } = bound.metadata;
-  kubelet.add(bound);
-  return { ...(await status(uid, ended)), uid };
-}
-
-async function logs(uid: string, request: LogRequest = {}): Promise<string> {
-  const parts: Buffer[] = [];
-  for await (const { data } of kubelet.logs(uid, request)) parts.push(data);
-  return Buffer.concat(parts).toString();
+  const uid = await world.add(spec, beside);
+  return { ...(await world.status(uid, ended)), uid };
 }
 
 const exitOf = (found: PodStatus, name: string) =>
@@ -177,11 +96,11 @@ describe('a pod', () => {
       },
       [config, secret],
     );
-    expect(result.phase, events(result.uid).join('\n')).toBe('Succeeded');
-    expect(await logs(result.uid, { stream: 'stdout' })).toBe(
+    expect(result.phase, world.events(result.uid).join('\n')).toBe('Succeeded');
+    expect(await world.logs(result.uid, { stream: 'stdout' })).toBe(
       [
         'made-by-init',
-        `I am pod-${counter}, s3cret`,
+        `I am pod-${result.uid.slice(4)}, s3cret`,
         'mode=fast',
         's3cret',
         'app="shop"',
@@ -190,7 +109,7 @@ describe('a pod', () => {
         '',
       ].join('\n'),
     );
-    expect(await logs(result.uid, { stream: 'stderr' })).toBe('to-stderr\n');
+    expect(await world.logs(result.uid, { stream: 'stderr' })).toBe('to-stderr\n');
     expect(exitOf(result, 'a')).toMatchObject({ exitCode: 0, reason: 'Completed', message: 'done\n' });
     expect(exitOf(result, 'init')).toMatchObject({ exitCode: 0, reason: 'Completed' });
   });
@@ -209,29 +128,29 @@ describe('a pod', () => {
     const result = await run({ containers: [{ name: 'a', image: IMAGE, command: ['/no/such/program'] }] });
     expect(result.phase).toBe('Failed');
     expect(exitOf(result, 'a')?.message).toContain('/no/such/program');
-    expect(events(result.uid).join('\n')).toMatch(/Failed: Error: .*\/no\/such\/program/);
+    expect(world.events(result.uid).join('\n')).toMatch(/Failed: Error: .*\/no\/such\/program/);
   });
 
   it('whose image is not there says so', async () => {
-    const bound = await pod({
+    const bound = await world.pod({
       containers: [{ name: 'a', image: 'test.local/none:1', imagePullPolicy: 'Never' }],
     });
-    kubelet.add(bound);
-    const found = await status(
+    world.kubelet.add(bound);
+    const found = await world.status(
       bound.metadata.uid,
       (now) => now.containerStatuses?.[0]?.state?.waiting?.reason === 'ErrImageNeverPull',
     );
     expect(found.phase).toBe('Pending');
-    await kubelet.remove(bound.metadata.uid, { grace: 0 });
+    await world.kubelet.remove(bound.metadata.uid, { grace: 0 });
   });
 
   it('has its limits in the kernel, and is killed above them', async () => {
     const resources = { limits: { cpu: '250m', memory: '32Mi' } };
-    const bound = await pod({ containers: [script('a', 'sleep 1000', { resources })] });
+    const bound = await world.pod({ containers: [script('a', 'sleep 1000', { resources })] });
     const { uid } = bound.metadata;
-    kubelet.add(bound);
-    await status(uid, running);
-    const { memory, cpu } = cgroups.host.controllers;
+    world.kubelet.add(bound);
+    await world.status(uid, running);
+    const { memory, cpu } = world.cgroups.host.controllers;
     const [file] = memory?.version === 1 ? ['memory.limit_in_bytes'] : ['memory.max'];
     const folder = directoryOf(memory?.root ?? '', `${fixture.cgroupRoot}/kubepods/pod${uid}`);
     expect(readFileSync(`${folder}/${file}`, 'utf8').trim()).toBe(String(32 * 2 ** 20));
@@ -241,7 +160,7 @@ describe('a pod', () => {
       const quota = `${directoryOf(cpu.root, `${fixture.cgroupRoot}/kubepods/pod${uid}`)}/cpu.cfs_quota_us`;
       expect(readFileSync(quota, 'utf8').trim()).toBe('25000');
     }
-    await kubelet.remove(uid, { grace: 0 });
+    await world.kubelet.remove(uid, { grace: 0 });
     expect(existsSync(folder)).toBe(false);
     const eater = await run({
       containers: [
@@ -254,7 +173,7 @@ describe('a pod', () => {
   });
 
   it('is restarted with growing pauses, its last end is kept, and its earlier log can be read', async () => {
-    const bound = await pod({
+    const bound = await world.pod({
       restartPolicy: 'Always',
       containers: [
         script(
@@ -266,8 +185,8 @@ describe('a pod', () => {
       volumes: [{ name: 'work', emptyDir: {} }],
     });
     const { uid } = bound.metadata;
-    kubelet.add(bound);
-    const found = await status(
+    world.kubelet.add(bound);
+    const found = await world.status(
       uid,
       ({ containerStatuses }) => containerStatuses?.[0]?.restartCount === 3 && containerStatuses[0].ready,
     );
@@ -275,15 +194,15 @@ describe('a pod', () => {
       exitCode: 3,
       reason: 'Error',
     });
-    expect(await logs(uid, { previous: true })).toBe('run 2\n');
-    expect(events(uid)).toContain(
-      `BackOff: Back-off restarting failed container a in pod pod-${counter}_default(${uid})`,
+    expect(await world.logs(uid, { previous: true })).toBe('run 2\n');
+    expect(world.events(uid)).toContain(
+      `BackOff: Back-off restarting failed container a in pod pod-${uid.slice(4)}_default(${uid})`,
     );
-    await kubelet.remove(uid, { grace: 0 });
+    await world.kubelet.remove(uid, { grace: 0 });
   });
 
   it('is told to stop: preStop hook, signal, exit code', async () => {
-    const bound = await pod({
+    const bound = await world.pod({
       containers: [
         script('a', 'trap "cat /tmp/hook; exit 7" TERM; echo ready; while true; do sleep 0.05; done', {
           lifecycle: { preStop: { exec: { command: ['sh', '-c', 'echo hook ran > /tmp/hook'] } } },
@@ -291,17 +210,17 @@ describe('a pod', () => {
       ],
     });
     const { uid } = bound.metadata;
-    kubelet.add(bound);
-    await status(uid, running);
+    world.kubelet.add(bound);
+    await world.status(uid, running);
     const reading = (async () => {
       let text = '';
-      for await (const { data } of kubelet.logs(uid, { follow: true })) {
+      for await (const { data } of world.kubelet.logs(uid, { follow: true })) {
         text += data.toString();
-        if (text === 'ready\n') kubelet.stop(uid);
+        if (text === 'ready\n') world.kubelet.stop(uid);
       }
       return text;
     })();
-    const found = await status(uid, ended);
+    const found = await world.status(uid, ended);
     expect(exitOf(found, 'a')).toMatchObject({ exitCode: 7 });
     expect(await reading).toBe('ready\nhook ran\n');
   });
@@ -313,7 +232,7 @@ describe('a pod', () => {
       failureThreshold: 1,
     };
     const first = '[ -e /work/seen ] && touch /tmp/alive; touch /work/seen; sleep 1000';
-    const bound = await pod({
+    const bound = await world.pod({
       restartPolicy: 'Always',
       terminationGracePeriodSeconds: 1,
       containers: [
@@ -322,14 +241,14 @@ describe('a pod', () => {
       volumes: [{ name: 'work', emptyDir: {} }],
     });
     const { uid } = bound.metadata;
-    kubelet.add(bound);
-    const found = await status(
+    world.kubelet.add(bound);
+    const found = await world.status(
       uid,
       ({ containerStatuses }) => containerStatuses?.[0]?.restartCount === 1 && containerStatuses[0].ready,
     );
     expect(found.containerStatuses?.[0]?.lastState?.terminated?.exitCode).toBe(137);
-    expect(events(uid)).toContain('Killing: Container a failed liveness probe, will be restarted');
-    await kubelet.remove(uid, { grace: 0 });
+    expect(world.events(uid)).toContain('Killing: Container a failed liveness probe, will be restarted');
+    await world.kubelet.remove(uid, { grace: 0 });
   });
 
   it('has a part of a volume, and not what a link in it points at', async () => {
@@ -343,7 +262,7 @@ describe('a pod', () => {
       containers: [script('a', 'cat /part/file', { volumeMounts: mount('good') })],
       volumes,
     });
-    expect(await logs(good.uid, { container: 'a' })).toBe('inside\n');
+    expect(await world.logs(good.uid, { container: 'a' })).toBe('inside\n');
     const evil = await run({
       initContainers: [init],
       containers: [script('a', 'ls /part', { volumeMounts: mount('evil') })],
@@ -354,8 +273,8 @@ describe('a pod', () => {
   });
 
   it('runs on while the agent is replaced; what ended meanwhile is known', async () => {
-    const runner = await pod({ restartPolicy: 'Always', containers: [script('a', 'sleep 1000')] });
-    const ender = await pod({
+    const runner = await world.pod({ restartPolicy: 'Always', containers: [script('a', 'sleep 1000')] });
+    const ender = await world.pod({
       containers: [
         script('a', 'while [ ! -e /work/go ]; do sleep 0.05; done; exit 5', {
           volumeMounts: [{ name: 'work', mountPath: '/work' }],
@@ -363,17 +282,16 @@ describe('a pod', () => {
       ],
       volumes: [{ name: 'work', hostPath: { path: fixture.base } }],
     });
-    kubelet.add(runner);
-    kubelet.add(ender);
-    const before = await status(runner.metadata.uid, running);
-    await status(ender.metadata.uid, running);
-    await kubelet.close();
+    world.kubelet.add(runner);
+    world.kubelet.add(ender);
+    const before = await world.status(runner.metadata.uid, running);
+    await world.status(ender.metadata.uid, running);
+    await world.kubelet.close();
     mkdirSync(join(fixture.base, 'go'));
-    kubelet = open();
-    await kubelet.start([runner, ender]);
-    const found = await status(ender.metadata.uid, ended);
+    await world.replace([runner, ender]);
+    const found = await world.status(ender.metadata.uid, ended);
     expect(exitOf(found, 'a')).toMatchObject({ exitCode: 5 });
-    const after = await status(runner.metadata.uid, running);
+    const after = await world.status(runner.metadata.uid, running);
     expect(after.containerStatuses?.[0]).toMatchObject({
       restartCount: 0,
       containerID: before.containerStatuses?.[0]?.containerID,
@@ -381,14 +299,14 @@ describe('a pod', () => {
   });
 
   it('leaves nothing behind when it is removed', async () => {
-    await removeAll();
-    expect(kubelet.list()).toEqual([]);
+    await world.removeAll();
+    expect(world.kubelet.list()).toEqual([]);
     const { containers = [] } = await fixture.runtime.listContainers({});
     const { items = [] } = await fixture.runtime.listPodSandbox({});
     expect([containers.length, items.length]).toEqual([0, 0]);
-    expect(await cgroups.list()).toEqual([]);
-    expect(readdirSync(kubelet.paths.pods)).toEqual([]);
-    expect(readdirSync(kubelet.paths.directories.podLogs)).toEqual([]);
+    expect(await world.cgroups.list()).toEqual([]);
+    expect(readdirSync(world.kubelet.paths.pods)).toEqual([]);
+    expect(readdirSync(world.kubelet.paths.directories.podLogs)).toEqual([]);
     expect(mountsUnder(readMountinfo(), fixture.base)).toEqual([]);
   });
 });
