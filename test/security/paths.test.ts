@@ -114,25 +114,25 @@ describe('an image', () => {
     'CVE-2019-18837: whose mount points are links to the host has them in itself, in a pod%s',
     async (_name, pod) => {
       const host = field.directory('points');
-      const image = await field.image('test.local/linked-points:1', [
-        symlink('etc/resolv.conf', join(host, 'resolv.conf')),
-        symlink('directory', host),
-        symlink('up', '../../../../../../..'),
-      ]);
       const volume = field.directory('volume');
-      const mounts = ['/directory/made', '/directory/made/deeper', `/up${host}/climbed`].map(
-        (containerPath) => ({
-          containerPath,
-          hostPath: volume,
-        }),
-      );
-      const result = await attempt(
-        ['attacker', 'look', field.secret, '/', '/directory', '/up'],
-        { image: { image }, mounts },
-        pod,
-      );
-      expect(result).toMatch(/^(exit 0|START_FAILED (ELOOP|ENOENT|EACCES))$/);
-      expect(readdirSync(host)).toEqual([]);
+      writeFileSync(join(volume, 'file'), '');
+      // One for each, so that the first refusal does not hide the others.
+      const ways = [
+        [symlink('etc/resolv.conf', join(host, 'resolv.conf')), '/etc/nothing', volume],
+        [symlink('directory', host), '/directory/made', volume],
+        [symlink('directory', host), '/directory/file', join(volume, 'file')],
+        [symlink('up', '../../../../../../..'), `/up${host}/climbed`, volume],
+      ] as const;
+      for (const [link, containerPath, hostPath] of ways) {
+        const image = await field.image('test.local/linked-points:1', [link]);
+        const result = await attempt(
+          ['attacker', 'look', field.secret, '/', '/directory', '/up'],
+          { image: { image }, mounts: [{ containerPath, hostPath }] },
+          pod,
+        );
+        expect(result).toMatch(/^(exit 0|START_FAILED (ELOOP|ENOENT|EACCES))$/);
+        expect(readdirSync(host)).toEqual([]);
+      }
     },
   );
 
@@ -147,9 +147,10 @@ describe('an image', () => {
         ...names.map((name) => symlink(`etc/${name}`, join(host, name))),
         symlink('.dockerenv', join(host, 'hosts')),
         symlink('.krun_config.json', join(host, 'hosts')),
-        symlink('run', host),
       ]);
       await attempt(['true'], { image: { image } }, pod);
+      const linked = await field.image('test.local/linked-directory:1', [symlink('work', host)]);
+      await attempt(['true'], { image: { image: linked }, workingDir: '/work/made' }, pod);
       for (const name of names) expect(readFileSync(join(host, name), 'utf8')).toBe(`${name} of the host`);
       expect(readdirSync(host).sort()).toEqual([...names].sort());
     },

@@ -78,13 +78,9 @@ describe('HTTP/2 on the CRI socket', () => {
       flood.stdout.on('data', (data: Buffer) => {
         said += String(data);
       });
-      const ended = new Promise((resolve) => flood.once('close', resolve));
+      const closed = once(flood, 'close');
       let answered = 0;
       let slowest = 0;
-      let over = false;
-      void ended.then(() => {
-        over = true;
-      });
       try {
         const grown = await growth(async () => {
           do {
@@ -93,8 +89,9 @@ describe('HTTP/2 on the CRI socket', () => {
             slowest = Math.max(slowest, Date.now() - began);
             answered += 1;
             await new Promise((resolve) => setTimeout(resolve, 5));
-          } while (!over);
+          } while (flood.exitCode === null);
         });
+        await closed;
         const { sent, cut } = JSON.parse(said) as { sent: number; cut: boolean };
         // Hung up on, or it has been a flood.
         expect(cut || sent > 1000).toBe(true);
