@@ -131,7 +131,7 @@ describe('CVE-2020-1702: answers of any length cost no memory', () => {
         'pull',
         name,
       ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
+      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, NODELET_TEST_COST: '1' } },
     );
     let said = '';
     child.stderr.on('data', (data: Buffer) => {

@@ -1,12 +1,15 @@
 /** Private registries for pods, by Debian's docker-registry: Secrets, certificates, plugins, and who may use what is here. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { sleep } from '../../../src/base/index.ts';
 import { podOf, World } from '../../fixtures/agent.ts';
 import { Authority } from '../../fixtures/certificates.ts';
 import { startRegistry, type TestRegistry } from '../../fixtures/registry.ts';
+import { EvilRegistry } from '../../fixtures/registry-evil.ts';
 import { dir, file, makeImage, symlink, tarOf, writeLayout } from '../../fixtures/registry-images.ts';
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
@@ -188,4 +191,40 @@ describe('a private image', () => {
     const byDirectory = await world.cli([...command, '--cert-dir', certs, '--quiet', reference]);
     expect(byDirectory.stdout.trim()).toBe(image.id);
   });
+});
+
+it('a pull that is interrupted keeps what arrived, and the next goes on', async () => {
+  const evil = await EvilRegistry.start();
+  try {
+    const large = makeImage({ layers: [tarOf(file('noise', randomBytes(3 << 20)))], compress: 'none' });
+    const name = evil.add('large', large);
+    const layer = large.layers[0]?.digest ?? '';
+    let begun: () => void = () => {};
+    const started = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    evil.rule = (request, response, self) => {
+      if (!request.path.endsWith(layer)) return false;
+      response.writeHead(200, { 'content-length': self.data(layer).length });
+      response.write(self.data(layer).subarray(0, 2 << 20), () => begun());
+      return true;
+    };
+    const words = ['image', 'pull', '--root', world.root, name];
+    const program = world.start(words);
+    await started;
+    const path = join(world.root, 'images', 'ingest', layer.slice('sha256:'.length));
+    while ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) < 1 << 20) await sleep(20);
+    program.signal('SIGINT');
+    const outcome = await program.exit;
+    expect(outcome.code).not.toBe(0);
+    expect(outcome.stderr).toContain('the pull was cancelled');
+    expect(readdirSync(join(world.root, 'images', 'ingest'))).toEqual([layer.slice('sha256:'.length)]);
+    expect(readdirSync(join(world.root, 'images', 'leases'))).toEqual([]);
+    evil.rule = () => false;
+    evil.sent = 0;
+    expect((await world.cli([...words, '--quiet'])).stdout.trim()).toBe(large.id);
+    expect(evil.sent).toBeLessThan(2.2 * (1 << 20));
+  } finally {
+    await evil.stop();
+  }
 });

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sha256 } from '../../../src/image/digest.ts';
 import type { ImageService, PullEvent } from '../../../src/image/index.ts';
+import { Authority } from '../../fixtures/certificates.ts';
 import { startRegistry, type TestRegistry } from '../../fixtures/registry.ts';
 import {
   dir,
@@ -508,6 +509,53 @@ describe('with credentials', () => {
       expect(await failure(images.pull(reference, { auth: { username: user, password: 'no' } }))).toMatch(
         /^UNAUTHORIZED: .* its token server ".*" answered 401/,
       );
+    });
+
+    test('behind TLS, with an authority of its own by hosts.toml', async () => {
+      const authority = new Authority(store.folder);
+      const { certificateFile, keyFile } = authority.issue('server');
+      const strict = await startRegistry({
+        token: tokens,
+        tls: { certificate: certificateFile, key: keyFile },
+      });
+      try {
+        const name = `${strict.host}/private/app:1`;
+        await push(`${layout}:app`, name, '--dest-creds', creds);
+        const certs = join(store.folder, 'certs.d');
+        mkdirSync(join(certs, strict.host), { recursive: true });
+        writeFileSync(join(certs, strict.host, 'hosts.toml'), `ca = "${authority.own.certificateFile}"`);
+        const auth = { username: user, password };
+        expect(await failure(images.pull(name, { auth }))).toMatch(/^REGISTRY_TLS: /);
+        const trusting = store.open({ hostDirectories: [certs] });
+        expect((await trusting.pull(name, { auth })).id).toBe(image.id);
+      } finally {
+        await strict.stop();
+      }
+    });
+
+    test('a refresh token that came with a token is used for the next', async () => {
+      const short = await startTokenServer({
+        user,
+        password,
+        lifetime: 1,
+        refresh: 'fresh',
+        identityToken: 'fresh',
+      });
+      const strict = await startRegistry({ token: short });
+      try {
+        const [one, two] = ['one', 'two'].map((repository) => `${strict.host}/${repository}/app:1`);
+        for (const name of [one, two]) await push(`${layout}:app`, name ?? '', '--dest-creds', creds);
+        short.log.length = 0;
+        const auth = { username: user, password };
+        for (const name of [one, two]) await images.pull(name ?? '', { auth });
+        expect(short.log.map(({ by, scope }) => [by, scope])).toEqual([
+          ['password', 'repository:one/app:pull'],
+          ['refresh_token', 'repository:two/app:pull'],
+        ]);
+      } finally {
+        await strict.stop();
+        await short.stop();
+      }
     });
 
     test('a server that does not know OAuth2 is asked by GET', async () => {
