@@ -168,16 +168,18 @@ export class RuntimeCgroups {
   }
 
   /**
-   * New values for a container that runs. Throws CGROUP_VALUE_INVALID, CGROUP_CONTROLLER_MISSING, and MEMORY_IN_USE for a limit
+   * New values (`merged`: with those that `linux` leaves as they are, because quota and period, memory and swap are written
+   * together) for a container that runs. Throws CGROUP_VALUE_INVALID, CGROUP_CONTROLLER_MISSING, and MEMORY_IN_USE for a limit
    * below what it uses: the kernel would kill where it cannot reclaim.
    */
-  update(parent: string, id: string, linux: LinuxContainerResources): void {
+  update(parent: string, id: string, linux: LinuxContainerResources, merged: LinuxContainerResources): void {
+    this.check(merged);
     const path = this.path(parent, id);
     const limit = linux.memoryLimitInBytes ?? 0;
     const used = limit > 0 ? readStats(this.host, path).memory?.workingSet : undefined;
     if (used !== undefined && used > limit) throw memoryInUse(limit, used);
     try {
-      updateResources(this.host, path, allResources(linux), 'container');
+      updateResources(this.host, path, allResources(merged), 'container');
     } catch (error) {
       // v1 refuses what it cannot reclaim.
       if (limit > 0 && hasCode(error, 'EBUSY')) throw memoryInUse(limit, used, error);

@@ -6,7 +6,15 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { Emitter, KeyedMutex, type Log, messageOf, NodeletError, type Span } from '../base/index.ts';
+import {
+  Emitter,
+  failpoint,
+  KeyedMutex,
+  type Log,
+  messageOf,
+  NodeletError,
+  type Span,
+} from '../base/index.ts';
 import type { PodNetwork } from '../cni/index.ts';
 import * as cri from '../cri/index.ts';
 import type { ImageSource } from '../image/index.ts';
@@ -338,8 +346,15 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
       checkContainer(record.id, record.state, 'update');
       const resources = mergeResources(record.config.linux?.resources ?? {}, request.linux ?? {});
       if (record.state === 'running')
-        cgroups.update(sandbox.record.config.linux?.cgroupParent ?? '', record.id, request.linux ?? {});
+        cgroups.update(
+          sandbox.record.config.linux?.cgroupParent ?? '',
+          record.id,
+          request.linux ?? {},
+          resources,
+        );
       else cgroups.check(resources);
+      // Not written down yet, so that who asked sees the old values and asks again.
+      failpoint('update:after-cgroup');
       container.record = {
         ...record,
         config: { ...record.config, linux: { ...record.config.linux, resources } },

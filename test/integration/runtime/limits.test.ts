@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { LinuxContainerResources } from '../../../src/cri/index.ts';
+import { directoryOf, readCgroupHost } from '../../../src/linux/cgroups/index.ts';
 import { patience } from '../../fixtures/patience.ts';
 import {
   containerConfig,
@@ -145,6 +148,87 @@ describe('a CPU quota', () => {
       cpuPeriod: 100_000,
       memoryLimitInBytes: 2 * MEMORY,
     });
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+});
+
+describe('an update of a running container', () => {
+  const host = readCgroupHost();
+  /** What the kernel holds, whichever hierarchy has the controller. */
+  const value = (
+    containerId: string,
+    controller: 'cpu' | 'cpuset' | 'memory',
+    v1: string,
+    v2: string,
+  ): string => {
+    const binding = host.controllers[controller];
+    const directory = directoryOf(
+      binding?.root ?? host.unified,
+      `${fixture.cgroupRoot}/containers/${containerId}`,
+    );
+    return readFileSync(`${directory}/${binding?.version === 1 ? v1 : v2}`, 'utf8').trim();
+  };
+
+  test('reaches the kernel field by field, and what it leaves out stays', async () => {
+    const { runtime } = fixture;
+    const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+    const config = containerConfig(['sleep', '1000'], {
+      linux: {
+        resources: { cpuQuota: 20_000, cpuPeriod: 100_000, cpuShares: 512, memoryLimitInBytes: MEMORY },
+      },
+    });
+    const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+    await runtime.startContainer({ containerId });
+    const update = async (linux: LinuxContainerResources): Promise<unknown> =>
+      await runtime.updateContainerResources({ containerId, linux });
+
+    // As the wire has it: what is not said is 0 and empty.
+    await update({
+      cpuPeriod: 50_000,
+      cpuQuota: 0,
+      cpuShares: 0,
+      memoryLimitInBytes: 0,
+      cpusetCpus: '',
+      hugepageLimits: [],
+      unified: {},
+    });
+    expect(['20000', '20000 50000']).toContain(value(containerId, 'cpu', 'cpu.cfs_quota_us', 'cpu.max'));
+    await update({ cpuShares: 1024 });
+    expect(['1024', '100']).toContain(value(containerId, 'cpu', 'cpu.shares', 'cpu.weight'));
+    await update({ cpusetCpus: '0' });
+    expect(value(containerId, 'cpuset', 'cpuset.cpus', 'cpuset.cpus')).toBe('0');
+    await update({ memoryLimitInBytes: 2 * MEMORY });
+    expect(value(containerId, 'memory', 'memory.limit_in_bytes', 'memory.max')).toBe(String(2 * MEMORY));
+    await update({ cpuQuota: -1 });
+    expect(['-1', 'max 50000']).toContain(value(containerId, 'cpu', 'cpu.cfs_quota_us', 'cpu.max'));
+    await runtime.removePodSandbox({ podSandboxId });
+  });
+
+  test.each([
+    ['a CPU that is not there', { cpusetCpus: '4000' }, 'CGROUP_VALUE_INVALID'],
+    ['a quota below the least', { cpuQuota: 5 }, 'CGROUP_VALUE_INVALID'],
+    ['pages of no size', { hugepageLimits: [{ pageSize: '3MB', limit: 3 }] }, 'CGROUP_VALUE_INVALID'],
+    ['a file of the cgroup itself', { unified: { 'cgroup.procs': '1' } }, 'CGROUP_VALUE_INVALID'],
+    ['a limit below what is in use', { memoryLimitInBytes: 2 ** 20 }, 'MEMORY_IN_USE'],
+  ])('with %s changes nothing', async (_, linux, code) => {
+    const { runtime } = fixture;
+    const podSandboxId = (await runtime.runPodSandbox({ config: sandboxConfig(fixture) })).podSandboxId ?? '';
+    // tail keeps 16 MiB of its input while it waits for more
+    const config = containerConfig(
+      sh('(head -c 16m /dev/zero; echo; echo ready >&2; sleep 1000) | tail -c 16m'),
+      {
+        linux: { resources: { memoryLimitInBytes: MEMORY, cpuShares: 300 } },
+      },
+    );
+    const containerId = (await runtime.createContainer({ podSandboxId, config })).containerId ?? '';
+    await runtime.startContainer({ containerId });
+    await expect
+      .poll(() => runtime.cgroupStats(containerId).memory?.workingSet, { timeout: 20_000 * patience })
+      .toBeGreaterThan(8 * 2 ** 20);
+    await expect(runtime.updateContainerResources({ containerId, linux })).rejects.toMatchObject({ code });
+    expect(runtime.cgroupStats(containerId).memory?.limit).toBe(MEMORY);
+    const { status } = await runtime.containerStatus({ containerId });
+    expect(status?.resources?.linux).toEqual({ memoryLimitInBytes: MEMORY, cpuShares: 300 });
     await runtime.removePodSandbox({ podSandboxId });
   });
 });
