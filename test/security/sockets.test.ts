@@ -231,13 +231,17 @@ describe('SPDY on the streaming server', () => {
     ['data that is announced and never comes', () => [words(1, 0xff_ffff)]],
   ])(
     'CVE-2026-35469: %s: memory is bounded, and the next client is served',
-    async (_what, pieces) => {
+    async (what, pieces) => {
+      // What is within the rules is borne, and costs nothing; for the rest the server hangs up.
+      const borne = /^(pings|data) /.test(what);
       const outcomes = new Set<string>();
       const grown = await growth(async () => {
-        const lanes = Array.from({ length: 5 }, async () => outcomes.add(await attack(pieces)));
+        const lanes = Array.from({ length: 5 }, async () =>
+          outcomes.add(await attack(pieces, (borne ? 1000 : 10_000) * patience)),
+        );
         await Promise.all(lanes);
       });
-      for (const outcome of outcomes) expect(outcome).toMatch(/^(hung up|held)$/);
+      expect([...outcomes]).toEqual([borne ? 'held' : 'hung up']);
       expect(grown).toBeLessThan(96 * MIB);
       // An honest one, which says nothing more.
       expect(await attack(() => [], 100)).toBe('held');
