@@ -25,6 +25,8 @@ export class Sandbox {
   readonly containers = new Map<string, Container>();
   /** Set for good by a stop: what ends from then on ends because of it. */
   stopping = false;
+  /** A stop has come to its end in this process: nothing is left for another one. */
+  stopped = false;
 
   constructor(record: SandboxRecord) {
     this.record = record;

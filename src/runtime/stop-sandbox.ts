@@ -12,24 +12,33 @@ import { stopShim } from './stop-shim.ts';
 export async function stopSandbox(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
   const { record } = sandbox;
   checkSandbox(record.id, record.state, 'stop');
+  if (sandbox.stopped) return;
   sandbox.stopping = true;
   await Promise.all(
     [...sandbox.containers.values()].map((container) => stopContainer(context, container, 0)),
   );
   failpoint('stop-sandbox:after-containers');
-  if (context.network !== undefined && !sandbox.options.hostNetwork) {
-    await context.loopbackPorts.close(record.id);
-    await context.network.remove(networkAttachment(record, sandbox.namespaces.get('net')?.number));
-  }
+  // The kernel takes its time over a link: the shim ends meanwhile.
+  const disconnected = disconnect(context, sandbox);
+  const [network, shim] = await Promise.allSettled([disconnected, stopShim(context, sandbox)]);
+  if (network.status === 'rejected') throw network.reason;
   failpoint('stop-sandbox:after-network');
-  await stopShim(context, sandbox);
+  if (shim.status === 'rejected') throw shim.reason;
   failpoint('stop-sandbox:after-shim');
   await context.cgroups.removePauseLeaf(record.config.linux?.cgroupParent ?? '', record.id);
   await context.cgroups.removeShimGroup(record.id);
+  sandbox.stopped = true;
   if (record.state === 'notready') return;
   record.state = 'notready';
   context.store.saveSandbox(record);
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, sandbox);
+}
+
+/** By the sandbox's id alone: its namespaces may be gone, or go meanwhile. */
+async function disconnect(context: RuntimeContext, { record, options }: Sandbox): Promise<void> {
+  if (context.network === undefined || options.hostNetwork) return;
+  await context.loopbackPorts.close(record.id);
+  await context.network.remove(networkAttachment(record, undefined));
 }
 
 export async function removeSandbox(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
