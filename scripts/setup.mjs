@@ -26,6 +26,7 @@ const TEST = {
   runc: 'runc',
   pgrep: 'procps',
   ipcmk: 'util-linux',
+  script: 'bsdutils',
 };
 /** Runtimes to compare with, and what they call. */
 const PEERS = {

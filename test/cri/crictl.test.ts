@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { crictl, json, Running, tryCrictl } from './crictl.ts';
+import { atTerminal, crictl, json, Running, tryCrictl } from './crictl.ts';
 import { BUSYBOX, PAUSE, WEB_SERVER } from './images.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nodelet-crictl-'));
@@ -393,9 +393,12 @@ describe.each(['spdy', 'websocket'])('over %s', (transport) => {
     expect(failed.stderr).toContain('9');
   });
 
-  it('exec has a terminal where one is asked for', () => {
-    const { stdout } = tryCrictl(['exec', ...over, '-i', '-t', shell, 'sh', '-c', 'tty; exit'], '');
-    expect(stdout).toMatch(/^\/dev\/(pts\/\d+|console)\r\n/);
+  it('exec has a terminal where one is asked for, as large as that of the user', () => {
+    // The size comes after the start.
+    const size = 'until stty size | grep -q 117; do sleep 0.05; done; stty size';
+    const text = atTerminal(117, ['exec', ...over, '-i', '-t', shell, 'sh', '-c', `tty; ${size}`]);
+    expect(text).toMatch(/\/dev\/pts\/\d+\r?\n/);
+    expect(text).toMatch(/24 117\r?\n/);
   });
 
   it('attach reads and writes a running container', async () => {

@@ -29,6 +29,18 @@ export function tryCrictl(args: readonly string[], input = ''): Result {
   return { status: status ?? -1, stdout, stderr: withoutWarnings(stderr) };
 }
 
+/** Runs a command at a terminal of `columns` columns; what the terminal shows. */
+export function atTerminal(columns: number, args: readonly string[]): string {
+  const words = [CRICTL, ...COMMON, ...args].map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
+  const line = `stty rows 24 columns ${columns}; ${words.join(' ')}`;
+  const { stdout, error } = spawnSync('script', ['-q', '-e', '-c', line, '/dev/null'], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  if (error !== undefined) throw error;
+  return withoutWarnings(stdout);
+}
+
 /** Runs a command that has to succeed; its output, trimmed. */
 export function crictl(...args: readonly string[]): string {
   const { status, stdout, stderr } = tryCrictl(args);
