@@ -6,7 +6,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { abortReason, type Deferred, deferred, NodeletError } from '../../base/index.ts';
 
-const chunkSize = 256 * 1024;
+const chunkSize = 128 * 1024;
 
 /** How much of the file is there; moved on from outside. */
 export class Tail {

@@ -149,7 +149,8 @@ export class WorkerPool {
   #spawn(): Thread {
     const worker = new Worker(this.#options.file(), {
       name: 'nodelet-image',
-      resourceLimits: { maxOldGenerationSizeMb: 512 },
+      // A small young generation: what it holds are buffers that have been written already.
+      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 4 },
     });
     const thread: Thread = { worker, task: undefined, idle: undefined };
     this.#threads.add(thread);
