@@ -18,6 +18,8 @@ const TEST = {
   umoci: 'umoci',
   buildah: 'buildah',
   zstd: 'zstd',
+  ctr: 'containerd',
+  'mkfs.ext4': 'e2fsprogs',
   'docker-registry': 'docker-registry',
   busybox: 'busybox-static',
   curl: 'curl',

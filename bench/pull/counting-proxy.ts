@@ -8,8 +8,6 @@ export interface CountingProxy extends AsyncDisposable {
   requests: number;
   /** Of bodies. */
   bytes: number;
-  /** Called for every piece that goes through. */
-  onBytes: (total: number) => void;
   reset(): void;
 }
 
@@ -22,7 +20,6 @@ export async function countingProxy(upstream: string): Promise<CountingProxy> {
       to.writeHead(answer.statusCode ?? 502, answer.headers);
       answer.on('data', (chunk: Buffer) => {
         proxy.bytes += chunk.length;
-        proxy.onBytes(proxy.bytes);
       });
       answer.pipe(to);
       to.on('close', () => answer.destroy());
@@ -38,11 +35,9 @@ export async function countingProxy(upstream: string): Promise<CountingProxy> {
     host: `127.0.0.1:${address.port}`,
     requests: 0,
     bytes: 0,
-    onBytes: () => {},
     reset() {
       proxy.requests = 0;
       proxy.bytes = 0;
-      proxy.onBytes = () => {};
     },
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();

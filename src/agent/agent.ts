@@ -147,6 +147,7 @@ export class Agent {
     if (this.config.podManifestPath !== '')
       known.push(...(await this.#startStatic(this.config.podManifestPath)));
     await this.kubelet.start(known);
+    this.local?.collector.start();
     await this.#serveCri();
   }
 

@@ -53,6 +53,15 @@ export interface AgentConfig {
   readonly imageCredentialProviderConfig: string;
   readonly imageCredentialProviderBinDir: string;
   readonly imagePullVerification: PullVerification;
+  /** When images go by themselves; see the image room's gc-policy.ts. Ages in milliseconds. */
+  readonly imageGc: {
+    readonly highThresholdPercent: number;
+    readonly lowThresholdPercent: number;
+    readonly minimumAge: number;
+    readonly maximumAge: number;
+  };
+  /** False: compressed layers of pulled images are removed when they are unpacked. */
+  readonly keepImageBlobs: boolean;
   /** Where the runtime is served to others; empty for nowhere. */
   readonly criSocket: string;
   /** The socket of another runtime, which the kubelet uses in the place of ours; empty for ours. */
@@ -77,7 +86,7 @@ export const DEFAULT_ROOT = '/var/lib/nodelet';
 export const DEFAULT_STATE = '/run/nodelet';
 export const DEFAULT_CGROUP_ROOT = '/nodelet';
 
-type Kind = 'path' | 'socket' | 'text' | 'list' | 'number' | 'boolean';
+type Kind = 'path' | 'socket' | 'text' | 'list' | 'number' | 'duration' | 'boolean';
 
 interface Setting {
   readonly kind: Kind;
@@ -94,6 +103,9 @@ const VERIFICATION_POLICIES = [
   'NeverVerifyAllowlistedImages',
   'AlwaysVerify',
 ] as const;
+
+const percent = (value: number): string | undefined =>
+  Number.isInteger(value) && value >= 0 && value <= 100 ? undefined : 'must be a whole number from 0 to 100';
 
 /** Every setting, by its name in the file; its flag is the same in kebab case. */
 export const SETTINGS = {
@@ -170,6 +182,25 @@ export const SETTINGS = {
     doc: 'run pods over the CRI runtime at this unix socket (containerd, CRI-O, nodelet cri)',
   },
   imageServiceEndpoint: { kind: 'socket', doc: "its image service, where that is not the runtime's own" },
+  imageGCHighThresholdPercent: {
+    kind: 'number',
+    doc: 'per cent of the disk in use from which on unused images are removed; 100 for never (default 85)',
+    check: percent,
+  },
+  imageGCLowThresholdPercent: {
+    kind: 'number',
+    doc: 'per cent of the disk in use down to which they are removed (default 80)',
+    check: percent,
+  },
+  imageMinimumGCAge: { kind: 'duration', doc: 'how long an image is kept at least (default 2m)' },
+  imageMaximumGCAge: {
+    kind: 'duration',
+    doc: 'how long an unused image is kept at most, 0s for ever (default 0s)',
+  },
+  keepImageBlobs: {
+    kind: 'boolean',
+    doc: 'keep the compressed layers of images, for export and push (default true)',
+  },
   exitWhenEmpty: { kind: 'boolean', doc: 'end when the last pod is gone' },
 } as const satisfies Record<string, Setting>;
 
@@ -195,6 +226,18 @@ function socketOf(value: unknown, where: string): string {
     );
   if (text === '') throw invalid(where, `${JSON.stringify(value)} is no path`);
   return resolve(text);
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** Milliseconds of a Go duration of whole numbers, or undefined. */
+function parseDuration(text: string): number | undefined {
+  if (text === '0') return 0;
+  if (!/^(\d{1,9}(ms|s|m|h))+$/.test(text)) return undefined;
+  let sum = 0;
+  for (const [, number, unit] of text.matchAll(/(\d+)(ms|s|m|h)/g))
+    sum += Number(number) * (UNITS[unit ?? ''] ?? 0);
+  return sum;
 }
 
 /** Checks one value's shape. Lists may be comma-separated texts, numbers and booleans their texts (flags). */
@@ -223,6 +266,12 @@ function convert(name: SettingName, value: unknown, where: string): unknown {
       const problem = typeof number === 'number' ? check?.(number as never) : 'is no number';
       if (problem !== undefined) throw invalid(where, `${JSON.stringify(value)} ${problem}`);
       return number;
+    }
+    case 'duration': {
+      const milliseconds = typeof value === 'string' ? parseDuration(value) : undefined;
+      if (milliseconds === undefined)
+        throw invalid(where, `${JSON.stringify(value)} is no duration`, 'write it as 90s, 2m or 1h30m');
+      return milliseconds;
     }
     case 'boolean':
       if (value === true || value === 'true') return true;
@@ -277,15 +326,23 @@ export async function readConfigFile(path: string): Promise<SettingValues> {
 export function readFlags(flags: Readonly<Record<string, unknown>>): SettingValues {
   const values: SettingValues = {};
   for (const name of Object.keys(SETTINGS) as SettingName[]) {
-    const value = flags[name];
+    const value = flags[name] ?? flags[optionKey(name)];
     if (value !== undefined) values[name] = convert(name, value, `--${flagName(name)}`);
   }
   return values;
 }
 
-/** podManifestPath → pod-manifest-path */
+/** podManifestPath → pod-manifest-path, imageMinimumGCAge → image-minimum-gc-age */
 export function flagName(setting: string): string {
-  return setting.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return setting
+    .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
+    .replace(/([A-Z])([A-Z][a-z])/g, '$1-$2')
+    .toLowerCase();
+}
+
+/** What commander calls the value of a setting's flag: imageMinimumGcAge. */
+function optionKey(setting: string): string {
+  return flagName(setting).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
 }
 
 /** Flags win over the file, the file over defaults. */
@@ -315,6 +372,19 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
           ? 'there is no runtime of our own to serve where containerRuntimeEndpoint names another'
           : 'it means something only beside containerRuntimeEndpoint',
       );
+  const imageGc = {
+    highThresholdPercent: number('imageGCHighThresholdPercent', 85),
+    lowThresholdPercent: number('imageGCLowThresholdPercent', 80),
+    minimumAge: number('imageMinimumGCAge', 120_000),
+    maximumAge: number('imageMaximumGCAge', 0),
+  };
+  if (imageGc.lowThresholdPercent >= imageGc.highThresholdPercent)
+    throw invalid(
+      'imageGCLowThresholdPercent',
+      `${imageGc.lowThresholdPercent} is not less than imageGCHighThresholdPercent ${imageGc.highThresholdPercent}`,
+    );
+  if (imageGc.maximumAge !== 0 && imageGc.maximumAge <= imageGc.minimumAge)
+    throw invalid('imageMaximumGCAge', 'it is not more than imageMinimumGCAge');
   return {
     root,
     state: text('state', own ? join(root, 'state') : DEFAULT_STATE),
@@ -355,6 +425,8 @@ export function resolveConfig(...sources: readonly SettingValues[]): AgentConfig
       text('imagePullCredentialsVerificationPolicy', 'NeverVerifyPreloadedImages'),
       list('preloadedImagesVerificationAllowlist'),
     ),
+    imageGc,
+    keepImageBlobs: (values.keepImageBlobs as boolean | undefined) ?? true,
     criSocket: text('criSocket', ''),
     runtimeEndpoint,
     imageEndpoint: text('imageServiceEndpoint', runtimeEndpoint),

@@ -1,13 +1,21 @@
 /** The runtime's half of a node: images, pod network and runtime. `nodelet cri` is this and a socket, an agent more. */
 import { describeError, type Log } from '../base/index.ts';
 import { type BridgeNetwork, createBridgeNetwork } from '../cni/index.ts';
-import { CriImageService, type ImageService, type ImageServiceOptions, openImages } from '../image/index.ts';
+import {
+  CriImageService,
+  ImageCollector,
+  type ImageService,
+  type ImageServiceOptions,
+  openImages,
+} from '../image/index.ts';
 import { type HostFacts, Runtime } from '../runtime/index.ts';
 import type { AgentConfig } from './config.ts';
 
 export class LocalNode {
   readonly images: ImageService;
   readonly criImages: CriImageService;
+  /** Starts when the runtime has recovered: until then nobody knows which images are in use. */
+  readonly collector: ImageCollector;
   readonly network: BridgeNetwork | undefined;
   readonly runtime: Runtime;
   readonly #log: Log;
@@ -20,6 +28,12 @@ export class LocalNode {
       root: config.root,
       log: log.child({ room: 'image' }),
       ...registryOptions(config),
+      keepBlobs: config.keepImageBlobs,
+    });
+    this.collector = new ImageCollector({
+      images: this.images,
+      policy: config.imageGc,
+      log: log.child({ room: 'image' }),
     });
     this.criImages = new CriImageService(this.images);
     this.runtime = new Runtime(
@@ -39,6 +53,7 @@ export class LocalNode {
   /** Lets go of everything; pods run on. */
   async close(): Promise<void> {
     await closeAll(this.#log, [
+      ['image collector', () => this.collector.close()],
       ['runtime', () => this.runtime.close()],
       ['network', () => this.network?.close()],
       ['images', () => this.images.close()],

@@ -29,6 +29,7 @@ const VALUES = {
   text: 'text',
   list: 'list',
   number: 'n',
+  duration: 'time',
   boolean: 'true|false',
 } as const;
 

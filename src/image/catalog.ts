@@ -2,11 +2,13 @@
  * The images of the store by name: finding, showing, naming, removing. All decisions about what a text means and what
  * a removal takes with it stand here.
  */
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { hasCode, NodeletError } from '../base/index.ts';
 import { quote } from './digest.ts';
 import type { LayerStore } from './layers.ts';
+import { imageMounts } from './mounts.ts';
+import { type ImageSummary, summarize } from './overview.ts';
 import { setNames } from './pull.ts';
 import { formatReference, parseReference, type Reference, storedName } from './reference.ts';
 import type { SnapshotStore } from './snapshots.ts';
@@ -38,6 +40,8 @@ export interface LayerInfo {
   readonly chainId: string;
   /** The directory that overlayfs stacks. */
   readonly path: string;
+  /** False where only the unpacked files are kept. */
+  readonly blob: boolean;
 }
 
 export interface ImageDetails {
@@ -159,6 +163,7 @@ export class Catalog {
         diffId: record.config.rootfs.diff_ids[i] ?? '',
         chainId,
         path: this.#paths.layerFiles(chainId),
+        blob: existsSync(this.#paths.blob(layer.digest)),
       };
     });
     const entries = this.#index.entries().filter((entry) => entryManifest(entry) === record.manifestDigest);
@@ -167,6 +172,24 @@ export class Catalog {
       .sort()
       .at(-1);
     return { record, layers, stored: stored === '' ? undefined : stored };
+  }
+
+  /** Every image with what it costs and who uses it. */
+  summaries(): readonly ImageSummary[] {
+    const users = this.#snapshots.users();
+    const mounts = imageMounts();
+    return summarize(
+      this.list().map((record) => {
+        const { layers, stored } = this.inspect(record.id);
+        return {
+          record,
+          layers,
+          stored,
+          users: users.get(record.id) ?? [],
+          mounts: mounts.get(record.id) ?? [],
+        };
+      }),
+    );
   }
 
   history(text: string): readonly HistoryLine[] {
@@ -264,10 +287,20 @@ export class Catalog {
       doomed === undefined || (name !== undefined && doomed.has(name));
     const all = [...record.repoTags, ...record.repoDigests];
     const last = doomed === undefined || all.every((name) => doomed.has(name));
-    if (last && options.force !== true && this.#snapshots.inUse().images.has(record.id)) {
-      throw new NodeletError('IMAGE_IN_USE', `cannot remove image ${quote(text)}: containers use it`, {
-        hint: 'remove them first, or use --force',
-      });
+    if (last && options.force !== true) {
+      const [mounted] = imageMounts().get(record.id) ?? [];
+      if (mounted !== undefined) {
+        throw new NodeletError(
+          'IMAGE_IN_USE',
+          `cannot remove image ${quote(text)}: it is mounted on "${mounted}"`,
+          { hint: `nodelet image umount ${text}` },
+        );
+      }
+      if (this.#snapshots.inUse().images.has(record.id)) {
+        throw new NodeletError('IMAGE_IN_USE', `cannot remove image ${quote(text)}: containers use it`, {
+          hint: 'remove them first, or use --force',
+        });
+      }
     }
     const goes = (entry: IndexEntry): boolean => this.#isOf(entry, record) && isDoomed(entryName(entry));
     const scope = last ? scopeOf(this.#records, record) : undefined;
@@ -314,12 +347,17 @@ export class Catalog {
     };
   }
 
+  /** IDs of images that containers stand on or that are mounted. */
+  used(): ReadonlySet<string> {
+    return new Set([...this.#snapshots.inUse().images, ...imageMounts().keys()]);
+  }
+
   /**
    * Removes images without a tag (with `all` every image) that no container uses and that are not pinned, and
    * everything that belongs to no image.
    */
   async prune(options: { readonly all?: boolean } = {}): Promise<Removed> {
-    const { images: used } = this.#snapshots.inUse();
+    const used = this.used();
     const records = this.list();
     const doomed = records.filter(
       (record) =>
@@ -337,6 +375,12 @@ export class Catalog {
     return { untagged, images: doomed.map((record) => record.id), ...swept };
   }
 
+  #mountedChains(): string[] {
+    const mounted = imageMounts();
+    if (mounted.size === 0) return [];
+    return this.list().flatMap((record) => (mounted.has(record.id) ? record.chainIds : []));
+  }
+
   /**
    * Takes away what nobody needs, as far as `options` say, and what dead processes left half made. Index entries that
    * are `leaving` count as gone already.
@@ -350,7 +394,7 @@ export class Catalog {
       entries: this.#index.entries().filter((entry) => !leaving(entry)),
       content: (digest) => this.#records.content(digest),
       needs,
-      snapshotChains: this.#snapshots.inUse().chains,
+      snapshotChains: [...this.#snapshots.inUse().chains, ...this.#mountedChains()],
     });
     const swept = sweep(this.#paths, lease, rootsOf, { ...options, now: Date.now() });
     this.#records.forget();

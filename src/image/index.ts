@@ -3,13 +3,18 @@ import { ImageService } from './service.ts';
 import type { ImageServiceOptions } from './types.ts';
 
 export type { HistoryLine, ImageDetails, LayerInfo, Removed, StoreUsage } from './catalog.ts';
+export { type Collected, ImageCollector } from './collector.ts';
 export { CriImageService, userOf } from './cri.ts';
+export type { Change } from './diff.ts';
 export { chainIds, parseDigest } from './digest.ts';
+export { defaultGcPolicy, type GcPolicy } from './gc-policy.ts';
+export { defaultMountPoint, imageMounts, makeMountPoint, unmountImage } from './mounts.ts';
+export { type ImageSummary, type LayerNode, layerTree } from './overview.ts';
 export type { Packed, PackOptions } from './pack/index.ts';
 export { ImagePeek } from './peek.ts';
 export { formatPlatform, machinePlatform, type Platform, parsePlatform } from './platform.ts';
 export { familiarName, formatReference, parseReference, type Reference } from './reference.ts';
-export { ImageService } from './service.ts';
+export { ImageService, type Pushed } from './service.ts';
 export type { ExportFormat } from './transfer/export.ts';
 export type { Imported, ImportOptions } from './transfer/import.ts';
 export * from './types.ts';
@@ -20,3 +25,4 @@ export { parseGroup, parsePasswd } from './users.ts';
 export function openImages(options: ImageServiceOptions): ImageService {
   return new ImageService(options);
 }
+export type { Problem, VerifyReport } from './verify.ts';

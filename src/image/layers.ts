@@ -2,7 +2,7 @@
  * Layer directories by chainID: made once however many ask, in this process and in others, side by side with the
  * layers below them, and visible only when complete, checked, and on the disk.
  */
-import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { failpoint, hasCode, KeyedMutex, readJsonIfExists } from '../base/index.ts';
 import { hexOf } from './digest.ts';
@@ -23,7 +23,12 @@ export interface LayerRecord {
   /** Entries of the tar, and bytes of its files. */
   readonly entries: number;
   readonly bytes: number;
+  /** True where the compressed blob was not kept: that it is missing is no damage. */
+  readonly blobDropped?: boolean;
 }
+
+/** What makes a layer, without who asks and why. */
+export type LayerParts = Pick<LayerRequest, 'chainId' | 'diffId' | 'below' | 'lease' | 'signal' | 'withBlob'>;
 
 export interface LayerRequest {
   readonly chainId: string;
@@ -35,6 +40,8 @@ export interface LayerRequest {
   readonly lease: Lease;
   readonly signal: AbortSignal;
   readonly onProgress: (read: number) => void;
+  /** The blob goes when the layer is there. */
+  readonly dropBlob?: boolean;
   /** Runs `work` with the layer's blob, which may still be arriving (see BlobStore.use). */
   readonly withBlob: <T>(work: (source: BlobSource, signal: AbortSignal) => Promise<T>) => Promise<T>;
 }
@@ -87,32 +94,20 @@ export class LayerStore {
   }
 
   async #make(request: LayerRequest): Promise<void> {
-    const { lease, below, signal } = request;
-    const lower = this.directories(below);
-    const directory = join(this.#paths.fresh, lease.nextName());
+    const directory = join(this.#paths.fresh, request.lease.nextName());
+    await this.#orRemove(directory, async () => {
+      const record = await this.#build(request, directory);
+      failpoint('layer:before-commit');
+      const target = this.#paths.layer(request.chainId);
+      await this.#pool.run('commit', { directory, target, record }, { signal: request.signal });
+    });
+  }
+
+  /** Makes `directory` for `work`, and takes it away again where that fails. */
+  async #orRemove<T>(directory: string, work: () => Promise<T>): Promise<T> {
     mkdirSync(directory, { mode: 0o700 });
     try {
-      let result = await request.withBlob((source, own) =>
-        this.#unpack(request, directory, source, own, undefined),
-      );
-      await request.belowReady;
-      let settled = !result.needsLower && (await this.#settle(directory, lower, result, signal));
-      if (!settled) {
-        result = await request.withBlob((source, own) =>
-          this.#unpack(request, directory, source, own, lower),
-        );
-        settled = await this.#settle(directory, lower, result, signal);
-      }
-      failpoint('layer:before-commit');
-      const record: LayerRecord = {
-        chainId: request.chainId,
-        diffId: request.diffId,
-        tarBytes: result.tarBytes,
-        entries: result.summary?.entries ?? 0,
-        bytes: result.summary?.bytes ?? 0,
-      };
-      const target = this.#paths.layer(request.chainId);
-      await this.#pool.run('commit', { directory, target, record }, { signal });
+      return await work();
     } catch (error) {
       await this.#pool.run('remove', { paths: [directory] }).catch((left: unknown) => {
         // The collector takes it at the next start; a service that is being closed has no threads any more.
@@ -120,6 +115,59 @@ export class LayerStore {
       });
       throw error;
     }
+  }
+
+  /** Unpacks the layer into `directory`, which is new, and adapts it to those below. */
+  async #build(request: LayerRequest, directory: string): Promise<LayerRecord> {
+    const { below, signal } = request;
+    const lower = this.directories(below);
+    let result = await request.withBlob((source, own) =>
+      this.#unpack(request, directory, source, own, undefined),
+    );
+    await request.belowReady;
+    const settled = !result.needsLower && (await this.#settle(directory, lower, result, signal));
+    if (!settled) {
+      result = await request.withBlob((source, own) => this.#unpack(request, directory, source, own, lower));
+      await this.#settle(directory, lower, result, signal);
+    }
+    return {
+      chainId: request.chainId,
+      diffId: request.diffId,
+      tarBytes: result.tarBytes,
+      entries: result.summary?.entries ?? 0,
+      bytes: result.summary?.bytes ?? 0,
+      ...(request.dropBlob === true ? { blobDropped: true } : {}),
+    };
+  }
+
+  /**
+   * Unpacks the layer once more, beside the one that is there, and says what differs. With `mend` the new one takes the
+   * place of one that differs.
+   */
+  async compare(parts: LayerParts, mend: boolean): Promise<readonly string[]> {
+    const { chainId, lease, signal } = parts;
+    const directory = join(this.#paths.fresh, lease.nextName());
+    return await this.#orRemove(directory, async () => {
+      const request = { ...parts, belowReady: Promise.resolve(), onProgress: () => {} };
+      const record = await this.#build(request, directory);
+      const trees = { one: this.#paths.layerFiles(chainId), other: join(directory, 'fs') };
+      const differences = await this.#pool.run('compare', trees, { signal });
+      if (mend && differences.length > 0) {
+        await this.setAside(chainId, lease);
+        const target = this.#paths.layer(chainId);
+        await this.#pool.run('commit', { directory, target, record }, { signal });
+      } else {
+        await this.#pool.run('remove', { paths: [directory] });
+      }
+      return differences;
+    });
+  }
+
+  /** Takes a layer out of sight, and then away. */
+  async setAside(chainId: string, lease: Lease): Promise<void> {
+    const trash = join(this.#paths.fresh, lease.nextName());
+    renameSync(this.#paths.layer(chainId), trash);
+    await this.#pool.run('remove', { paths: [trash] });
   }
 
   async #settle(

@@ -5,7 +5,9 @@
 import { silentLog } from '../base/index.ts';
 import { workerFile } from '../linux/package-root.ts';
 import { Catalog, type HistoryLine, type ImageDetails } from './catalog.ts';
+import { type Change, diffLayers } from './diff.ts';
 import { LayerStore } from './layers.ts';
+import type { ImageSummary } from './overview.ts';
 import { familiarName } from './reference.ts';
 import { SnapshotStore } from './snapshots.ts';
 import { BlobStore } from './store/blobs.ts';
@@ -20,6 +22,7 @@ import { readUsers } from './users.ts';
 export class ImagePeek {
   readonly #catalog: Catalog;
   readonly #layers: LayerStore;
+  readonly #snapshots: SnapshotStore;
 
   /** `root`: as ImageServiceOptions'. */
   constructor(root: string) {
@@ -31,6 +34,7 @@ export class ImagePeek {
     const hasLayer = (chainId: string): boolean => this.#layers.has(chainId);
     const records = new Records(index, new BlobStore(paths), hasLayer);
     const snapshots = new SnapshotStore(paths, pool, hasLayer);
+    this.#snapshots = snapshots;
     this.#catalog = new Catalog({ paths, index, records, layers: this.#layers, snapshots, pool });
   }
 
@@ -51,6 +55,16 @@ export class ImagePeek {
   /** The newest step first. Throws IMAGE_NOT_FOUND. */
   history(text: string): readonly HistoryLine[] {
     return this.#catalog.history(text);
+  }
+
+  summaries(): readonly ImageSummary[] {
+    return this.#catalog.summaries();
+  }
+
+  /** What a container changed; see ImageService.diff. */
+  diff(container: string): readonly Change[] {
+    const { snapshot } = this.#snapshots.find(container);
+    return diffLayers(snapshot.upper, snapshot.lower);
   }
 
   /** Layer directories, the topmost first. */

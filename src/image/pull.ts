@@ -2,7 +2,7 @@
  * One pull: name → document → platform → layers side by side → index entry, in this order, so that an image that has
  * a name can be run. What goes wrong leaves partial downloads behind and nothing else.
  */
-import { hasCode, LinkedSignal, NodeletError, toError } from '../base/index.ts';
+import { failpoint, hasCode, LinkedSignal, NodeletError, toError } from '../base/index.ts';
 import { chainIds, quote, sha256 } from './digest.ts';
 import {
   type Descriptor,
@@ -34,6 +34,8 @@ export interface PullContext {
   readonly index: IndexFile;
   /** Downloads at a time, of all pulls together. */
   readonly downloads: Semaphore;
+  /** False: the compressed layers of an image are removed when it is unpacked. */
+  readonly keepBlobs: boolean;
   /** The same for one pull: a single large image leaves the others something. */
   readonly pullDownloads: number;
   readonly limits: Limits;
@@ -74,9 +76,20 @@ export async function pull(context: PullContext, request: PullRequest): Promise<
   });
   await fetchLayers(context, request, manifest, config, lease);
   record(context.index, request.reference, resolved);
+  // Killed before this, the blobs stay as long as the image: room, and nothing else.
+  if (!context.keepBlobs) dropBlobs(context, manifest, config);
   const id = manifest.config.digest;
   emit({ kind: 'done', id, reference: storedName(reference) });
   return id;
+}
+
+/** Not those of layers that were unpacked for an image that keeps its blobs. */
+function dropBlobs(context: PullContext, manifest: ImageManifest, config: ImageConfig): void {
+  const chain = chainIds(config.rootfs.diff_ids);
+  for (const [i, { digest }] of manifest.layers.entries()) {
+    failpoint('pull:before-drop');
+    if (context.layers.record(chain[i] ?? '')?.blobDropped === true) context.blobs.drop(digest);
+  }
 }
 
 async function resolve(context: PullContext, request: PullRequest, lease: Lease): Promise<Resolved> {
@@ -350,7 +363,8 @@ async function fetchLayer(
       emit('downloading', blob.received);
     },
   });
-  if (context.layers.has(target.chainId) && context.blobs.has(digest, total)) {
+  const enough = (): boolean => !context.keepBlobs || context.blobs.has(digest, total);
+  if (context.layers.has(target.chainId) && enough()) {
     emit('exists', total);
     return;
   }
@@ -358,11 +372,12 @@ async function fetchLayer(
   const made = await context.layers.ensure({
     ...target,
     signal,
+    dropBlob: !context.keepBlobs,
     onProgress: (read) => emit('unpacking', read),
     withBlob: use,
   });
   // The layer may have come from another blob with the same content: the layout still lists this one.
-  if (!made && !context.blobs.has(digest, total)) {
+  if (!made && !enough()) {
     await use(async (source, own) => await context.layers.verifyBlob(source, own));
   }
   emit('done', total);

@@ -5,11 +5,17 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { describeError, Emitter, hasCode, type Log } from '../base/index.ts';
+import { join } from 'node:path';
+import { describeError, Emitter, hasCode, type Log, NodeletError } from '../base/index.ts';
 import { workerFile } from '../linux/package-root.ts';
 import { Catalog, type HistoryLine, type ImageDetails, type Removed, type StoreUsage } from './catalog.ts';
+import { type Change, diffLayers } from './diff.ts';
 import { quote } from './digest.ts';
+import { maxDocument } from './documents.ts';
 import { LayerStore } from './layers.ts';
+import { MEDIA } from './media-types.ts';
+import { mountImage } from './mounts.ts';
+import type { ImageSummary } from './overview.ts';
 import { type Packed, type PackOptions, pack } from './pack/index.ts';
 import { machinePlatform, type Platform, parsePlatform } from './platform.ts';
 import { type PullContext, pull } from './pull.ts';
@@ -19,6 +25,8 @@ import {
   credentialFile,
   defaultChunks,
   defaultRetry,
+  type PushOptions,
+  push,
   RegistryClient,
   readCredentials,
 } from './registry/index.ts';
@@ -45,6 +53,21 @@ import type {
 import { defaultLimits } from './unpack/limits.ts';
 import { WorkerPool } from './unpack/pool.ts';
 import { readUsers } from './users.ts';
+import { type VerifyOptions, type VerifyReport, verifyStore } from './verify.ts';
+
+export interface Pushed {
+  /** In full, and the digest of what it stands for now. */
+  readonly name: string;
+  readonly digest: string;
+}
+
+function incomplete(image: string, digest: string): NodeletError {
+  return new NodeletError(
+    'IMAGE_INCOMPLETE',
+    `cannot push or export image ${quote(image)}: its blob ${digest} is not kept here`,
+    { hint: `bring it back with: nodelet image pull ${image}` },
+  );
+}
 
 const maxCachedUsers = 64;
 /** Blobs at a time, of the node and of one pull. */
@@ -55,6 +78,7 @@ export class ImageService implements ImageSource {
   readonly #log: Log;
   readonly #paths: StorePaths;
   readonly #blobs: BlobStore;
+  readonly #index: IndexFile;
   readonly #pool: WorkerPool;
   readonly #layers: LayerStore;
   readonly #records: Records;
@@ -85,6 +109,7 @@ export class ImageService implements ImageSource {
     });
     this.#blobs = new BlobStore(this.#paths);
     const index = new IndexFile(this.#paths);
+    this.#index = index;
     this.#layers = new LayerStore(this.#paths, this.#pool, limits);
     const hasLayer = (chainId: string): boolean => this.#layers.has(chainId);
     this.#records = new Records(index, this.#blobs, hasLayer);
@@ -114,6 +139,7 @@ export class ImageService implements ImageSource {
       layers: this.#layers,
       index,
       downloads: new Semaphore(maxDownloads),
+      keepBlobs: options.keepBlobs ?? true,
       pullDownloads: options.maxDownloadsPerPull ?? defaultDownloadsPerPull,
       limits,
       transfer: {
@@ -165,6 +191,11 @@ export class ImageService implements ImageSource {
     return this.#catalog.inspect(text);
   }
 
+  /** Every image with what it costs on the disk, alone and shared, and who uses it. */
+  summaries(): readonly ImageSummary[] {
+    return this.#catalog.summaries();
+  }
+
   /** The newest step first. */
   history(text: string): readonly HistoryLine[] {
     return this.#catalog.history(text);
@@ -200,7 +231,36 @@ export class ImageService implements ImageSource {
     return await this.#catalog.prune(options);
   }
 
-  // --- getting ---
+  /** Reads everything that is here and says what is wrong; see verify.ts. */
+  async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+    await this.ready;
+    const parts = {
+      paths: this.#paths,
+      blobs: this.#blobs,
+      index: this.#index,
+      records: this.#records,
+      layers: this.#layers,
+      snapshots: this.#snapshots,
+      pool: this.#pool,
+    };
+    return await verifyStore(parts, options);
+  }
+
+  /** Mounts the image's files read-only on a directory that exists. Throws IMAGE_NOT_FOUND. */
+  mount(text: string, target: string): ImageRecord {
+    const record = this.#catalog.require(text);
+    const scratch = join(this.#paths.snapshots, 'empty');
+    mountImage(record.id, this.#layers.directories(record.chainIds), target, scratch);
+    return record;
+  }
+
+  /** What the container (its ID, or how that begins) changed in its root. Throws CONTAINER_NOT_FOUND. */
+  diff(container: string): readonly Change[] {
+    const { snapshot } = this.#snapshots.find(container);
+    return diffLayers(snapshot.upper, snapshot.lower);
+  }
+
+  // --- getting and giving ---
 
   /**
    * Pulls an image (or finds that it is here and current). Several that pull the same at once share one pull, which
@@ -267,13 +327,62 @@ export class ImageService implements ImageSource {
   ): Promise<void> {
     using lease = new Lease(this.#paths);
     const items = names.map((name) => this.#catalog.exportItem(name));
-    for (const { content } of items) {
+    for (const item of items) {
+      const { content } = item;
       const { manifest, manifestDigest } = content;
-      lease.hold({
-        blobs: [manifestDigest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)],
-      });
+      const parts = [manifest.config, ...manifest.layers];
+      lease.hold({ blobs: [manifestDigest, ...parts.map(({ digest }) => digest)] });
+      const missing = parts.find(({ digest, size }) => !this.#blobs.has(digest, size));
+      if (missing !== undefined) throw incomplete(names[items.indexOf(item)] ?? '', missing.digest);
     }
     await exportImages(this.#blobs, items, path, format, signal);
+  }
+
+  /**
+   * Sends an image to a registry under another name (or its own). Only this machine's platform goes, as one manifest.
+   * Throws IMAGE_NOT_FOUND, IMAGE_INCOMPLETE, and what the registry says.
+   */
+  async push(
+    source: string,
+    target: string,
+    options: Pick<PullOptions, 'auth' | 'anonymous' | 'tlsVerify' | 'certDirectory'> & PushOptions = {},
+  ): Promise<Pushed> {
+    const reference = parseReference(target);
+    if (reference.digest !== undefined) {
+      throw new NodeletError(
+        'INVALID_REFERENCE',
+        `cannot push to ${quote(target)}: name a tag, not a digest`,
+      );
+    }
+    const { content } = this.#catalog.exportItem(source);
+    const { manifest, manifestDigest } = content;
+    using lease = new Lease(this.#paths);
+    lease.hold({
+      blobs: [manifestDigest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)],
+    });
+    const bytes = this.#blobs.read(manifestDigest, maxDocument);
+    const blobs = [...manifest.layers, manifest.config].map(({ digest, size }) => ({
+      digest,
+      size,
+      path: this.#blobs.path(digest),
+    }));
+    const missing = blobs.find(({ digest, size }) => !this.#blobs.has(digest, size));
+    if (bytes === undefined || missing !== undefined)
+      throw incomplete(source, missing?.digest ?? manifestDigest);
+    const auth =
+      options.auth ??
+      (options.anonymous === true
+        ? undefined
+        : await readCredentials(this.#credentialFile, reference, options.signal));
+    const { tlsVerify, certDirectory } = options;
+    const repository = this.#client.repository(reference, auth, {
+      actions: 'pull,push',
+      ...(tlsVerify === undefined ? {} : { tlsVerify }),
+      ...(certDirectory === undefined ? {} : { certDirectory }),
+    });
+    const document = { digest: manifestDigest, mediaType: manifest.mediaType ?? MEDIA.ociManifest, bytes };
+    await push(repository, blobs, document, reference.tag ?? 'latest', options);
+    return { name: formatReference(reference), digest: manifestDigest };
   }
 
   /** Makes an image from programs of this machine; see pack/index.ts. */

@@ -113,7 +113,12 @@ export class SnapshotStore {
   }
 
   keys(): string[] {
-    return readdirSync(this.#paths.active);
+    try {
+      return readdirSync(this.#paths.active);
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return []; // a store that is only looked at may not be there
+      throw error;
+    }
   }
 
   async usage(key: string): Promise<{ readonly bytes: number; readonly inodes: number }> {
@@ -131,6 +136,30 @@ export class SnapshotStore {
       images.add(record.imageId);
     }
     return { chains, images };
+  }
+
+  /** Keys of snapshots by the image that they were made from. */
+  users(): ReadonlyMap<string, readonly string[]> {
+    const users = new Map<string, string[]>();
+    for (const key of this.keys()) {
+      const id = this.#record(key)?.imageId;
+      if (id !== undefined) users.set(id, [...(users.get(id) ?? []), key]);
+    }
+    return users;
+  }
+
+  /** The one snapshot whose key begins so, as a container wrote to it. Throws CONTAINER_NOT_FOUND. */
+  find(prefix: string): { readonly key: string; readonly snapshot: Snapshot } {
+    const found = this.keys().filter((key) => key.startsWith(prefix));
+    const [key] = found.includes(prefix) ? [prefix] : found;
+    const record = key === undefined ? undefined : this.#record(key);
+    if (key === undefined || record === undefined || (found.length > 1 && key !== prefix)) {
+      const why = found.length > 1 ? `${found.length} containers have IDs that begin so` : 'there is none';
+      throw new NodeletError('CONTAINER_NOT_FOUND', `cannot find container ${quote(prefix)}: ${why}`, {
+        hint: 'list them with: nodelet ps',
+      });
+    }
+    return { key, snapshot: this.#snapshot(key, record.chainIds) };
   }
 
   #pathOf(key: string): string {

@@ -148,6 +148,8 @@ export interface ImageServiceOptions {
   readonly chunks?: { readonly size?: number; readonly connections?: number };
   /** Bytes a second, of all downloads together; default no limit. */
   readonly maxBandwidth?: number;
+  /** False: compressed layers of pulled images go when they are unpacked; such images cannot be exported or pushed. */
+  readonly keepBlobs?: boolean;
   /** Threads that unpack; default one for each CPU, 2 to 4. */
   readonly workers?: number;
   /** Milliseconds without progress after which a transfer is broken off and continued; default 60,000. */

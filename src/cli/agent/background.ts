@@ -22,6 +22,8 @@ export function settingsAsFlags(values: SettingValues): string[] {
     if (value === undefined) return [];
     const flag = `--${flagName(name)}`;
     if (name === 'exitWhenEmpty') return value === true ? [flag] : [];
+    // Milliseconds since the flag was read.
+    if (SETTINGS[name].kind === 'duration') return [flag, `${value as number}ms`];
     return [flag, Array.isArray(value) ? value.join(',') : `${value as string | number | boolean}`];
   });
 }

@@ -156,7 +156,7 @@ function parseRate(text: string): number {
 }
 
 /** Throws INVALID_ARGUMENT. */
-function parseCredentials(text: string): PullAuth {
+export function parseCredentials(text: string): PullAuth {
   const colon = text.indexOf(':');
   if (colon <= 0) {
     throw new NodeletError('INVALID_ARGUMENT', 'cannot use the value of --creds', {

@@ -6,7 +6,8 @@ import type { ImagePeek, ImageService } from '../../image/index.ts';
 import { globalsOf } from '../context.ts';
 import { note } from '../output.ts';
 
-function configFor(command: Command): AgentConfig {
+/** Directories as --root and --state name them. */
+export function imageConfig(command: Command): AgentConfig {
   const { root, state } = globalsOf(command);
   return resolveConfig(readFlags({ root, state }));
 }
@@ -40,7 +41,7 @@ export async function withImages<T>(
   options: StoreOptions = {},
 ): Promise<T> {
   const { openImages } = await import('../../image/index.ts');
-  const images = openImages({ root: configFor(command).root, log: warnings, ...options });
+  const images = openImages({ root: imageConfig(command).root, log: warnings, ...options });
   try {
     return await work(images);
   } finally {
@@ -51,5 +52,5 @@ export async function withImages<T>(
 /** For commands that change nothing: a store that is not there is not made. */
 export async function peekImages(command: Command): Promise<ImagePeek> {
   const { ImagePeek } = await import('../../image/index.ts');
-  return new ImagePeek(configFor(command).root);
+  return new ImagePeek(imageConfig(command).root);
 }

@@ -10,4 +10,5 @@ export { credentialFile, decodeBasic, findCredentials, readCredentials } from '.
 export { type DownloadTarget, download } from './download.ts';
 export type { Endpoint } from './endpoints.ts';
 export { type ChunkPolicy, defaultChunks } from './pieces.ts';
+export { type PushBlob, type PushOptions, push } from './push.ts';
 export { defaultRetry, type RetryPolicy } from './retry.ts';

@@ -39,6 +39,11 @@ interface Jobs {
     readonly job: { readonly layers: readonly string[]; readonly path: string; readonly target: string };
     readonly result: boolean;
   };
+  /** What differs between two trees. */
+  readonly compare: {
+    readonly job: { readonly one: string; readonly other: string };
+    readonly result: readonly string[];
+  };
   /** Take a tar archive apart; files go to `directory`. */
   readonly archive: {
     readonly job: { readonly path: string; readonly directory: string; readonly reserveBytes: number };

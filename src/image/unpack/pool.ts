@@ -59,6 +59,7 @@ const lanes: Readonly<Record<JobKind, Lane>> = {
   archive: 'unpack',
   commit: 'disk',
   copyOut: 'disk',
+  compare: 'disk',
   settle: 'quick',
   remove: 'quick',
   measure: 'quick',

@@ -4,6 +4,7 @@ import { parentPort } from 'node:worker_threads';
 import { codeOf, messageOf, NodeletError, unreachable } from '../../base/index.ts';
 import { readArchive } from './archive-job.ts';
 import { Tail } from './blob-reader.ts';
+import { compareTrees } from './compare.ts';
 import { copyOut } from './copy-out.ts';
 import { commitLayer, runLayerJob } from './layer-job.ts';
 import type { FromWorker, PlainError, ToWorker } from './messages.ts';
@@ -41,6 +42,8 @@ function perform(run: Run, { tail, abort }: Current): unknown {
       return measureTree(run.job.path);
     case 'copyOut':
       return copyOut(run.job.layers, run.job.path, run.job.target);
+    case 'compare':
+      return compareTrees(run.job.one, run.job.other);
     case 'archive':
       return readArchive(run.job, abort.signal);
     default:
