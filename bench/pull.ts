@@ -27,12 +27,12 @@ import { silentLog } from '../src/base/index.ts';
 import { openImages } from '../src/image/index.ts';
 import { removePath } from '../src/image/unpack/tree.ts';
 import { packageRoot } from '../src/linux/package-root.ts';
+import { type Cost, cost } from '../test/fixtures/cost.ts';
 import { startRegistry } from '../test/fixtures/registry.ts';
 import { median } from './figures.ts';
 import { startContainerd } from './pull/containerd.ts';
 import { countingProxy } from './pull/counting-proxy.ts';
 import { writeBenchImage } from './pull/image.ts';
-import { type Cost, cost } from './pull/measure.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 3);
 const MIB = 1024 ** 2;

@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Cost, cost, cpuOf } from './measure.ts';
+import { type Cost, cost, cpuOf } from '../../test/fixtures/cost.ts';
 
 export interface Containerd extends AsyncDisposable {
   pull(image: string): Promise<Cost>;

@@ -1,7 +1,8 @@
 /**
  * Known escapes and attacks, one row each, of low-level runtimes, of node daemons and of kubelets: which test makes the
  * attack here, or why there is nothing to attack. docs/security.md shows this table; test/unit/security holds the two and the
- * tests together. What concerns images and registries has its own tests under test/integration/image.
+ * tests together. What concerns images and registries has its own
+ * tests: images-archive.test.ts here, and those under test/integration/image.
  */
 export interface Row {
   /** The advisory's ids, of whom it was first found in. */
