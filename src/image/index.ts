@@ -8,7 +8,7 @@ export { CriImageService, userOf } from './cri.ts';
 export type { Change } from './diff.ts';
 export { chainIds, parseDigest } from './digest.ts';
 export { defaultGcPolicy, type GcPolicy } from './gc-policy.ts';
-export { defaultMountPoint, imageMounts, makeMountPoint, unmountImage } from './mounts.ts';
+export { defaultMountPoint, imageMounts, makeMountPoint, notMounted, unmountImage } from './mounts.ts';
 export { type ImageSummary, type LayerNode, layerTree } from './overview.ts';
 export type { Packed, PackOptions } from './pack/index.ts';
 export { ImagePeek } from './peek.ts';

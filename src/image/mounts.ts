@@ -48,11 +48,7 @@ export function makeMountPoint(path: string): void {
 /** Unmounts what `imageMounts` has told of. Throws IMAGE_NOT_MOUNTED where the path is nothing of ours. */
 export function unmountImage(path: string, own: string): void {
   const all = [...imageMounts().values()].flat();
-  if (!all.includes(path)) {
-    throw new NodeletError('IMAGE_NOT_MOUNTED', `cannot unmount "${path}": no image is mounted there`, {
-      hint: 'nodelet image mount lists what is mounted',
-    });
-  }
+  if (!all.includes(path)) throw notMounted(path, 'no image is mounted there');
   check(native().umount2(path, MNT_DETACH), 'umount', path);
   if (path !== own) return;
   try {
@@ -60,4 +56,10 @@ export function unmountImage(path: string, own: string): void {
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'ENOTEMPTY', 'EBUSY')) throw error;
   }
+}
+
+export function notMounted(what: string, why: string): NodeletError {
+  return new NodeletError('IMAGE_NOT_MOUNTED', `cannot unmount "${what}": ${why}`, {
+    hint: 'nodelet image mount lists what is mounted',
+  });
 }

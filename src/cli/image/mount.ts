@@ -78,20 +78,18 @@ export function registerUnmount(parent: Command): void {
   addExamples(command, [['nodelet image umount busybox', 'wherever it is mounted']]);
   command.action(async (names: readonly string[]) => {
     const peek = await peekImages(command);
-    const { defaultMountPoint, imageMounts, unmountImage } = await import('../../image/index.ts');
+    const { defaultMountPoint, imageMounts, notMounted, unmountImage } = await import('../../image/index.ts');
     const { state } = imageConfig(command);
     for (const name of names) {
       const mounts = imageMounts();
-      const [id, paths] =
-        [...mounts].find(([, all]) => all.includes(resolve(name))) ?? ([undefined, []] as const);
-      const image = id ?? peek.inspect(name).record.id;
-      const doomed =
-        id === undefined
-          ? (mounts.get(image) ?? [resolve(name)])
-          : paths.filter((path) => path === resolve(name));
-      for (const path of doomed) {
-        unmountImage(path, defaultMountPoint(state, image));
-        writeLine(path);
+      const path = resolve(name);
+      const [owner] = [...mounts].find(([, all]) => all.includes(path)) ?? [];
+      const id = owner ?? peek.inspect(name).record.id;
+      const doomed = owner === undefined ? (mounts.get(id) ?? []) : [path];
+      if (doomed.length === 0) throw notMounted(name, 'the image is not mounted');
+      for (const one of doomed) {
+        unmountImage(one, defaultMountPoint(state, id));
+        writeLine(one);
       }
     }
   });
