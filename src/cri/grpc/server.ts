@@ -2,6 +2,7 @@
  * CRI v1 over gRPC on a unix socket that only root may open. What a request says is checked before anything is done; a
  * client that goes away, or whose deadline passes, aborts its request.
  */
+import { setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import {
   Metadata,
@@ -36,6 +37,11 @@ const MESSAGE_LIMIT = 16 * 1024 * 1024;
 const CONNECTIONS = 256;
 /** Milliseconds that a new connection has for its first words. */
 const SILENCE = 10_000;
+/**
+ * Milliseconds between pings. Node does not notice by itself that a peer has gone with which HTTP/2 was at odds before: the
+ * ping fails then, and the connection's descriptor goes.
+ */
+const KEEPALIVE = 5000;
 /** Milliseconds for answers that are under way when the server ends. */
 const LAST_ANSWERS = 2000;
 
@@ -66,6 +72,8 @@ export class CriServer {
       'grpc.max_concurrent_streams': 1000,
       'grpc.enable_channelz': 0,
       'grpc.max_metadata_size': 16 * 1024,
+      'grpc.keepalive_time_ms': KEEPALIVE,
+      'grpc.keepalive_timeout_ms': 2 * KEEPALIVE,
     });
   }
 
@@ -76,6 +84,8 @@ export class CriServer {
   /** Throws SOCKET_IN_USE, SOCKET_UNUSABLE, INVALID_CONFIGURATION. */
   static async listen(options: CriServerOptions): Promise<CriServer> {
     const server = new CriServer(options.log);
+    // One listener for each stream that is open, which is no leak.
+    setMaxListeners(0, server.#ending.signal);
     const { runtime, images, urls } = options;
     server.#add('RuntimeService', RUNTIME_SERVICE_CALLS, [derivedCalls(runtime, urls), runtime]);
     server.#add('ImageService', IMAGE_SERVICE_CALLS, [images]);

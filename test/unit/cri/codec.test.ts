@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { codecOf, type Message } from '../../../src/cri/wire/codec.ts';
@@ -192,4 +194,21 @@ test('every byte string has a text of its own', () => {
       expect(textOf(bytesOf(value))).toBe(value);
     }),
   );
+});
+
+describe('as Go writes it, every message with every field', () => {
+  const file = fileURLToPath(new URL('../../fixtures/cri-messages.txt', import.meta.url));
+  const rows = readFileSync(file, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => line.split(' ') as [string, string]);
+
+  test('is there', () => {
+    expect(rows.map(([name]) => name).sort()).toEqual(Object.keys(MESSAGES).sort());
+  });
+
+  test.each(rows)('%s is read and written to the byte', (name, bytes) => {
+    const codec = codecOf(name);
+    expect(codec.encode(codec.decode(Buffer.from(bytes, 'hex'))).toString('hex')).toBe(bytes);
+  });
 });
