@@ -11,6 +11,7 @@ export type { RemoteEndpoints, RemoteNode } from './remote/connect.ts';
 export type { RuntimeCalls } from './served.ts';
 export * from './services.ts';
 export type { StreamingServer, StreamingServerOptions } from './streaming/index.ts';
+export { bytesOf, textOf } from './wire/text.ts';
 
 /** Serves CRI v1 on a unix socket; gRPC is loaded then. Throws SOCKET_IN_USE, SOCKET_UNUSABLE, INVALID_CONFIGURATION. */
 export async function serveCri(options: CriServerOptions): Promise<CriServer> {

@@ -4,7 +4,6 @@ import type { ImageService } from '../api.gen.ts';
 import { openCriClient } from '../grpc/client.ts';
 import type { LocalRuntime } from '../services.ts';
 import { type RuntimeFacts, remoteRuntime, untilReady } from './runtime.ts';
-import { remoteStreams } from './streams.ts';
 
 export interface RemoteEndpoints {
   /** Paths of unix sockets. */
@@ -31,7 +30,7 @@ export async function connectRuntime(endpoints: RemoteEndpoints, log: Log): Prom
     const facts = await untilReady(runtime);
     // Whatever it has: that it answers is what counts.
     await images.images.listImages({ filter: { image: { image: 'nodelet.invalid/none:1' } } });
-    return { ...facts, runtime: remoteRuntime(runtime, remoteStreams, log), images: images.images, close };
+    return { ...facts, runtime: remoteRuntime(runtime, log), images: images.images, close };
   } catch (error) {
     close();
     throw error;

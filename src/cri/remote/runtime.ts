@@ -7,14 +7,14 @@ import * as cri from '../api.gen.ts';
 import type { CriClient } from '../grpc/client.ts';
 import type { LocalRuntime } from '../services.ts';
 import { relisted } from './relist.ts';
-import type { RemoteStreams } from './streams.ts';
+import { followAttach, followExec, followPortForward } from './streams.ts';
 
 /** Milliseconds in which a runtime that is just being started has to answer, and between two tries. */
 const PATIENCE = 10_000;
 const RETRY = 250;
 
 /** Nothing is asked yet. */
-export function remoteRuntime(client: CriClient, streams: RemoteStreams, log: Log): LocalRuntime {
+export function remoteRuntime(client: CriClient, log: Log): LocalRuntime {
   const calls = client.runtime;
   return {
     ...calls,
@@ -44,18 +44,18 @@ export function remoteRuntime(client: CriClient, streams: RemoteStreams, log: Lo
         },
         signal,
       );
-      return await streams.exec(url, options, signal);
+      return await followExec(url, options, signal);
     },
     async openAttach(options, signal) {
       const { containerId, terminal, stdin, stdout, stderr } = options;
       const request = { containerId, tty: terminal, stdin, stdout, stderr: stderr && !terminal };
       const { url = '' } = await calls.attach(request, signal);
-      return await streams.attach(url, options, signal);
+      return await followAttach(url, options, signal);
     },
     async openPortForward(options, signal) {
       const { podSandboxId, port } = options;
       const { url = '' } = await calls.portForward({ podSandboxId, port: [port] }, signal);
-      return await streams.portForward(url, options, signal);
+      return await followPortForward(url, options, signal);
     },
   };
 }

@@ -1,6 +1,5 @@
-/** What a streaming URL leads to, from the client's side. */
+/** What a streaming URL leads to, from the client's side. Loaded with the first stream. */
 import type { Duplex } from 'node:stream';
-import { NodeletError } from '../../base/index.ts';
 import type {
   AttachOptions,
   AttachSession,
@@ -9,19 +8,37 @@ import type {
   PortForwardOptions,
 } from '../services.ts';
 
-export interface RemoteStreams {
-  exec(url: string, options: ExecOptions, signal?: AbortSignal): Promise<ExecSession>;
-  attach(url: string, options: AttachOptions, signal?: AbortSignal): Promise<AttachSession>;
-  portForward(url: string, options: PortForwardOptions, signal?: AbortSignal): Promise<Duplex>;
+const until = (signal: AbortSignal | undefined): { readonly signal?: AbortSignal } =>
+  signal === undefined ? {} : { signal };
+
+export async function followExec(
+  url: string,
+  options: ExecOptions,
+  signal?: AbortSignal,
+): Promise<ExecSession> {
+  const { stdin, terminal, size } = options;
+  const session = await (await import('../streaming/client/index.ts')).openRemoteExec(
+    url,
+    { stdin, terminal },
+    until(signal),
+  );
+  if (terminal && size !== undefined) session.resize(size);
+  return session;
 }
 
-const unavailable = async (): Promise<never> =>
-  await Promise.reject(
-    new NodeletError('UNIMPLEMENTED', 'this version cannot follow the URLs of another runtime'),
-  );
+export async function followAttach(
+  url: string,
+  { stdin, stdout, stderr, terminal }: AttachOptions,
+  signal?: AbortSignal,
+): Promise<AttachSession> {
+  const wanted = { stdin, stdout, stderr: stderr && !terminal, terminal };
+  return await (await import('../streaming/client/index.ts')).openRemoteAttach(url, wanted, until(signal));
+}
 
-export const remoteStreams: RemoteStreams = {
-  exec: unavailable,
-  attach: unavailable,
-  portForward: unavailable,
-};
+export async function followPortForward(
+  url: string,
+  { port }: PortForwardOptions,
+  signal?: AbortSignal,
+): Promise<Duplex> {
+  return await (await import('../streaming/client/index.ts')).openRemotePortForward(url, port, until(signal));
+}

@@ -1,8 +1,12 @@
 /** The byte form of plans and messages: little endian, text with a trailing NUL that its length leaves out. */
 import { NodeletError } from '../../base/index.ts';
+import { bytesOf } from '../../cri/index.ts';
 import type { FieldType } from './protocol.gen.ts';
 
 const MAX_FIELD = 0x7fff_ffff;
+
+/** What a byte that is no UTF-8 became, among others. */
+const SURROGATE = /[\uDC80-\uDCFF]/;
 
 export class ByteWriter {
   #buffer = Buffer.allocUnsafe(8192);
@@ -59,10 +63,13 @@ export class ByteWriter {
         `text must not contain a NUL character: ${JSON.stringify(value.slice(0, 80))}`,
       );
     }
-    const size = Buffer.byteLength(value);
+    // A variable's value may hold bytes that are no text.
+    const bytes = SURROGATE.test(value) ? bytesOf(value) : undefined;
+    const size = bytes?.length ?? Buffer.byteLength(value);
     this.u32(size);
     const at = this.#room(size + 1);
-    this.#buffer.write(value, at);
+    if (bytes === undefined) this.#buffer.write(value, at);
+    else this.#buffer.set(bytes, at);
     this.#buffer[at + size] = 0;
   }
 

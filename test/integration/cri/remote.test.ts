@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CriClient, connectCri } from '../../../src/cri/index.ts';
-import { type Program, podOf, World } from '../../fixtures/agent.ts';
+import { type Outcome, type Program, podOf, World } from '../../fixtures/agent.ts';
 import { type Containerd, startContainerd } from '../../fixtures/containerd.ts';
 import { startRegistry, type TestRegistry } from '../../fixtures/registry.ts';
 
@@ -183,13 +183,26 @@ describe.each([
     const rows = JSON.parse((await world.cli(['ps', '-o', 'json'])).stdout) as { containers: object[] };
     expect(rows.containers).toMatchObject([{ name: 'c', state: 'running', image }]);
     const stats = JSON.parse((await world.cli(['stats', '-o', 'json'])).stdout) as {
-      stats: { memoryBytes: number }[];
+      stats: { cpuNanos: number }[];
     };
-    expect(stats.stats[0]?.memoryBytes).toBeGreaterThan(0);
+    expect(stats.stats[0]?.cpuNanos).toBeGreaterThan(0);
     const { code, stderr } = await world.cli(['explain', 'restarts']);
     expect([code, stderr]).toEqual([125, expect.stringContaining(`run over "${remote.path}"`)]);
     expect((await world.cli(['trace', 'restarts'])).code).toBe(0);
     expect((await world.cli(['inspect', 'restarts'])).code).toBe(0);
+  });
+
+  it('leads to programs and ports by the URLs of that runtime', async () => {
+    const run = async (...words: string[]): Promise<Outcome> => await world.cli(['exec', ...words]);
+    expect(await run('restarts', '--', 'sh', '-c', 'echo out; echo err >&2; exit 4')).toMatchObject({
+      code: 4,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    });
+    const big = 'x'.repeat(200_000);
+    const echoed = await world.cli(['exec', '-i', 'restarts', '--', 'cat'], { input: big });
+    expect([echoed.code, echoed.stdout === big]).toEqual([0, true]);
+    expect((await run('restarts', '--', '/no/such')).code).not.toBe(0);
   });
 
   it('is taken up again by the next agent', async () => {

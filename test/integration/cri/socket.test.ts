@@ -312,6 +312,22 @@ describe('a container', () => {
     expect(await codeOfCall(runtime.checkpointContainer({ containerId }))).toBe('UNIMPLEMENTED');
   });
 
+  test('is given the value of a variable to the byte', async () => {
+    const { podSandboxId } = running;
+    const envs = [
+      { key: 'ODD', value: 'a\udcff\udc80b' },
+      { key: 'EVEN', value: 'ä😀' },
+    ];
+    const config = containerConfig(sh('sleep 1000'), { name: 'bytes', envs });
+    const { containerId = '' } = await client.runtime.createContainer({ podSandboxId, config });
+    await client.runtime.startContainer({ containerId });
+    const { stdout } = await client.runtime.execSync({ containerId, cmd: ['cat', '/proc/1/environ'] });
+    const text = Buffer.from(stdout ?? []).toString('latin1');
+    expect(text).toContain('ODD=a\xff\x80b\0');
+    expect(text).toContain(`EVEN=${Buffer.from('ä😀').toString('latin1')}\0`);
+    await client.runtime.removeContainer({ containerId });
+  });
+
   test('that has ended runs nothing', async () => {
     const { podSandboxId } = running;
     const config = containerConfig(sh('true'), { name: 'short' });
