@@ -28,6 +28,17 @@ export default defineConfig({
       realKernel('security'),
       {
         test: {
+          name: 'oci',
+          include: ['test/oci/**/*.test.ts'],
+          environment: 'node',
+          fileParallelism: false,
+          pool: 'forks',
+          testTimeout: 60_000 * patience,
+          hookTimeout: 240_000 * patience,
+        },
+      },
+      {
+        test: {
           // Needs a runtime that serves: `npm run test:cri` starts one.
           name: 'cri',
           include: ['test/cri/**/*.test.ts'],

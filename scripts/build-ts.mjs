@@ -15,6 +15,7 @@ const entries = {
   cli: 'src/cli/main.ts',
   index: 'src/index.ts',
   'image-worker': 'src/image/unpack/worker.ts',
+  oci: 'src/runtime/oci/bin.ts',
 };
 const present = Object.entries(entries).filter(([, path]) => existsSync(join(root, path)));
 

@@ -26,6 +26,8 @@ const TEST = {
   openssl: 'openssl',
   crun: 'crun',
   runc: 'runc',
+  podman: 'podman',
+  conmon: 'conmon',
   pgrep: 'procps',
   ipcmk: 'util-linux',
   script: 'bsdutils',

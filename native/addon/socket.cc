@@ -74,13 +74,14 @@ Napi::Value NetlinkSocket(Info info) {
 }
 
 // (path) -> non-blocking connected SEQPACKET socket
-Napi::Value ConnectSeqpacket(Info info) {
+template <int type>
+Napi::Value ConnectUnix(Info info) {
   Str path(info, 0);
   struct sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.value().size() >= sizeof address.sun_path) return Fail(info, ENAMETOOLONG);
   memcpy(address.sun_path, path.value().c_str(), path.value().size());
-  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return Fail(info, errno);
   if (connect(fd, reinterpret_cast<struct sockaddr*>(&address), sizeof address) < 0) {
     int error = errno;
@@ -323,7 +324,8 @@ Napi::Value LinkCarrier(Info info) {
 void InitSocket(Napi::Env, Napi::Object exports) {
   Export(exports, "socket", Socket);
   Export(exports, "netlinkSocket", NetlinkSocket);
-  Export(exports, "connectSeqpacket", ConnectSeqpacket);
+  Export(exports, "connectSeqpacket", ConnectUnix<SOCK_SEQPACKET>);
+  Export(exports, "connectStream", ConnectUnix<SOCK_STREAM>);
   Export(exports, "socketpair", Socketpair);
   Export(exports, "pipe", Pipe);
   Export(exports, "eventfd", Eventfd);

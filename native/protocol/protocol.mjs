@@ -348,6 +348,64 @@ export const operations = [
     fields: { tree: 'slot', type: 'u32' },
     doc: 'fails where what was opened is of another type (S_IFMT) than the volume has to be',
   },
+  // --- a container that others start, and that outlives its shim (nodelet oci)
+  {
+    name: 'listen',
+    side: 'shim',
+    fields: { directory: 'str', name: 'str', out: 'out' },
+    doc: 'a SEQPACKET socket that `await-start` waits at',
+  },
+  {
+    name: 'checkpoint',
+    side: 'child',
+    fields: {},
+    doc: 'tells that this point is reached and waits for `proceed`, which brings the state that hooks read',
+  },
+  {
+    name: 'hook',
+    side: 'child',
+    fields: { path: 'str', argv: 'strs', env: 'strs', timeout: 'u32' },
+    doc: 'runs a program to its end, the state on its standard input; at most `timeout` seconds, 0 for ever',
+  },
+  {
+    name: 'copy-up',
+    side: 'child',
+    fields: { tree: 'slot', root: 'slot', path: 'str' },
+    doc: 'fills a file system that is not attached yet with what is at the path inside the root',
+  },
+  { name: 'personality', side: 'child', fields: { domain: 'u32' }, doc: 'personality' },
+  {
+    name: 'io-priority',
+    side: 'child',
+    fields: { value: 'u32' },
+    doc: 'ioprio_set of the calling process',
+  },
+  {
+    name: 'scheduler',
+    side: 'child',
+    fields: {
+      policy: 'u32',
+      flags: 'u64',
+      nice: 'i32',
+      priority: 'u32',
+      runtime: 'u64',
+      deadline: 'u64',
+      period: 'u64',
+    },
+    doc: 'sched_setattr of the calling process',
+  },
+  {
+    name: 'pass-descriptors',
+    side: 'child',
+    fields: { slots: 'u32s' },
+    doc: 'these become 3, 4, … and stay open',
+  },
+  {
+    name: 'await-start',
+    side: 'child',
+    fields: { socket: 'slot' },
+    doc: 'tells the shim that everything is ready, then waits for a connection: its first packet is the state, its end without a word means that the program runs',
+  },
 ];
 
 /** Requests carry an id that the reply repeats; events carry 0. `fds` says what SCM_RIGHTS descriptors come along. */
@@ -415,5 +473,16 @@ export const messages = [
     fields: { stdin: 'u32', stdout: 'u32', stderr: 'u32', terminal: 'u32' },
     doc: "which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to",
     fds: 'those that are 1, in this order',
+  },
+  { name: 'reached', fields: { pid: 'u32' }, doc: 'event: a child waits at a `checkpoint`' },
+  {
+    name: 'proceed',
+    fields: { name: 'str', state: 'str' },
+    doc: 'lets a child go on from its checkpoint',
+  },
+  {
+    name: 'leave',
+    fields: { stay: 'u32' },
+    doc: 'for a shim without a socket of its own: its processes outlive it; unless told to stay it ends now',
   },
 ];

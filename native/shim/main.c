@@ -1,4 +1,5 @@
-/* nodelet-shim ID SOCKET: the agent's first connection is descriptor 3. */
+/* nodelet-shim ID SOCKET: the agent's first connection is descriptor 3. With an empty SOCKET that is its only one, and
+ * what it has started may outlive it (nodelet oci). */
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -16,6 +17,9 @@
 
 const char *sandbox_name = "";
 bool quitting;
+bool single;
+bool leaving;
+bool staying;
 
 static int loop = -1;
 static struct source signals = {.fd = -1};
@@ -129,6 +133,7 @@ int main(int argc, char **argv) {
     fcntl(first, F_SETFD, FD_CLOEXEC);
     fcntl(first, F_SETFL, O_NONBLOCK);
   }
+  single = argv[2][0] == 0;
   server_start(argv[2], first);
   while (!quitting) {
     struct epoll_event events[32];
@@ -140,6 +145,7 @@ int main(int argc, char **argv) {
     }
     bury();
   }
+  if (single && !leaving) process_kill_all();
   server_stop();
   return 0;
 }

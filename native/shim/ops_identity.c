@@ -197,7 +197,7 @@ int run_close_descriptors(struct runner *r, const struct op_close_descriptors *a
   return syscall(SYS_close_range, a->from, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */) < 0 ? -errno : 0;
 }
 
-static char **vector_of(const struct str_list *list) {
+char **vector_of(const struct str_list *list) {
   char **out = calloc((size_t)list->count + 1, sizeof *out);
   if (out == NULL) return NULL;
   const uint8_t *cursor = list->data;
@@ -219,6 +219,9 @@ int run_find_program(struct runner *r, const struct op_find_program *a) {
   free(r->program);
   r->program = NULL;
   if (strchr(file, '/') != NULL) {
+    int error = executable(file);
+    /* What execve says of a directory. */
+    if (error != 0) return fail_with(r, error == -EISDIR ? EACCES : -error, "%s", file);
     r->program = strdup(file);
     return r->program == NULL ? -ENOMEM : 0;
   }

@@ -323,7 +323,16 @@ int run_device_in(struct runner *r, const struct op_device_in *a) {
   const char *last;
   AUTO_CLOSE int parent = parent_in(slot_fd(r, a->root), a->path, 0, &last);
   if (parent < 0) return fail_with(r, -parent, "%s", a->path);
-  if (mknodat(parent, last, a->mode, makedev(a->major, a->minor)) < 0) return fail_with(r, errno, "%s", a->path);
+  if (mknodat(parent, last, a->mode, makedev(a->major, a->minor)) < 0) {
+    struct stat st;
+    int error = errno;
+    /* A root that has been used before has its nodes: the same one is fine, anything else is not. */
+    if (error == EEXIST && fstatat(parent, last, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (st.st_mode & S_IFMT) == (a->mode & S_IFMT) &&
+        (S_ISFIFO(st.st_mode) || st.st_rdev == makedev(a->major, a->minor)))
+      return 0;
+    return fail_with(r, error, "%s", a->path);
+  }
   /* The kernel applied no umask (it is 0), but the owner has to be set. */
   if ((a->uid | a->gid) != 0 && fchownat(parent, last, a->uid, a->gid, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
   return 0;

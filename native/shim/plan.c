@@ -189,10 +189,12 @@ static int plan_walk(struct runner *r) {
     uint32_t code;
     struct span body;
     report->current = (int32_t)i;
+    r->code = 0;
     if (!read_u32(&at, &code) || !read_bytes(&at, &body)) {
       error = -EBADMSG;
       break;
     }
+    r->code = code;
     struct reader in = {body.data, body.data + body.size};
     error = dispatch(r, code, &in);
     if (error != 0) break;
@@ -207,7 +209,10 @@ static int plan_walk(struct runner *r) {
   if (error == 0) error = -EBADMSG; /* a list that ends in nothing */
   report->complete = 0;
   report->error = -error;
-  if (r->child) _exit(125);
+  if (r->child) {
+    report_to_starter(r);
+    _exit(125);
+  }
   return error;
 }
 

@@ -290,6 +290,12 @@ static bool read_status(struct process *p) {
       p->linger = fd;
       fd = -1;
       break;
+    case STATUS_CHECKPOINT:
+      send_reached(p);
+      break;
+    case STATUS_READY:
+      p->ready = true;
+      break;
     default:
       break;
   }
@@ -300,8 +306,8 @@ static bool read_status(struct process *p) {
 static void status_ready(struct source *source, uint32_t events) {
   (void)events;
   struct process *p = (struct process *)((char *)source - offsetof(struct process, status));
-  if (read_status(p)) return;
-  if (p->report->complete && p->report->error == 0) started(p);
+  if (read_status(p) && !p->ready) return;
+  if (p->ready || (p->report->complete && p->report->error == 0)) started(p);
   else start_failed(p);
 }
 
@@ -350,6 +356,7 @@ void process_start(struct connection *from, uint32_t request, int plan_fd, const
       .slots = slots,
       .status = ends[1],
       .process = p,
+      .starter = -1,
   };
   error = plan_run(&runner);
   close(ends[1]);
@@ -363,11 +370,25 @@ void process_start(struct connection *from, uint32_t request, int plan_fd, const
     process_forget(p);
   } else {
     /* Only its end: what the child says before waits until then, and wakes nobody while it works. */
-    watch(&p->status, 0);
+    watch(&p->status, single ? EPOLLIN : 0);
   }
 out:
   for (int i = 0; i < MAX_SLOTS; i++) close_fd(&slots[i]);
   plan_close(&plan);
+}
+
+void process_kill_all(void) {
+  for (struct process *p = processes; p != NULL; p = p->next) {
+    if (p->state != EXITED && p->pid > 0) kill(p->pid, SIGKILL);
+  }
+}
+
+int process_proceed(struct process *p, const char *state) {
+  if (p->state != STARTING || p->status.fd < 0) return -ESRCH;
+  ssize_t n;
+  do n = send(p->status.fd, state, strlen(state) + 1, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  return n < 0 ? -errno : 0;
 }
 
 /* Who it was that ended: known by its pid, once everything was read that it and its parent said before. */
@@ -389,6 +410,8 @@ void process_reap(void) {
     /* Looked at first and reaped after: a child says hello before it can end, but maybe only just. */
     if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0) return;
     struct process *p = process_of(info.si_pid);
+    /* Its exit is for the reaper above, who inherits it with its children; nobody waits for it here. */
+    if (single && !staying && p != NULL && p->state == RUNNING) return;
     if (waitpid(info.si_pid, &status, WNOHANG) != info.si_pid || p == NULL) continue;
     if (p->state == RUNNING) {
       process_exited(p, status);

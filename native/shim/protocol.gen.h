@@ -90,7 +90,16 @@ enum operation {
   OP_DROP_DESCRIPTORS = 54,
   OP_EXEC_PROFILE = 55,
   OP_EXPECT_TYPE = 56,
-  OP_COUNT = 57,
+  OP_LISTEN = 57,
+  OP_CHECKPOINT = 58,
+  OP_HOOK = 59,
+  OP_COPY_UP = 60,
+  OP_PERSONALITY = 61,
+  OP_IO_PRIORITY = 62,
+  OP_SCHEDULER = 63,
+  OP_PASS_DESCRIPTORS = 64,
+  OP_AWAIT_START = 65,
+  OP_COUNT = 66,
 };
 
 /* mkdir of a host path; one that exists is fine */
@@ -446,6 +455,59 @@ struct op_expect_type {
   uint32_t type;
 };
 
+/* a SEQPACKET socket that `await-start` waits at */
+struct op_listen {
+  const char *directory;
+  const char *name;
+  int32_t out;
+};
+
+/* runs a program to its end, the state on its standard input; at most `timeout` seconds, 0 for ever */
+struct op_hook {
+  const char *path;
+  struct str_list argv;
+  struct str_list env;
+  uint32_t timeout;
+};
+
+/* fills a file system that is not attached yet with what is at the path inside the root */
+struct op_copy_up {
+  int32_t tree;
+  int32_t root;
+  const char *path;
+};
+
+/* personality */
+struct op_personality {
+  uint32_t domain;
+};
+
+/* ioprio_set of the calling process */
+struct op_io_priority {
+  uint32_t value;
+};
+
+/* sched_setattr of the calling process */
+struct op_scheduler {
+  uint32_t policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime;
+  uint64_t deadline;
+  uint64_t period;
+};
+
+/* these become 3, 4, … and stay open */
+struct op_pass_descriptors {
+  struct u32_list slots;
+};
+
+/* tells the shim that everything is ready, then waits for a connection: its first packet is the state, its end without a word means that the program runs */
+struct op_await_start {
+  int32_t socket;
+};
+
 struct runner;
 int run_make_directory(struct runner *r, const struct op_make_directory *a);
 int run_write_file(struct runner *r, const struct op_write_file *a);
@@ -503,6 +565,15 @@ int run_finish(struct runner *r);
 int run_drop_descriptors(struct runner *r, const struct op_drop_descriptors *a);
 int run_exec_profile(struct runner *r, const struct op_exec_profile *a);
 int run_expect_type(struct runner *r, const struct op_expect_type *a);
+int run_listen(struct runner *r, const struct op_listen *a);
+int run_checkpoint(struct runner *r);
+int run_hook(struct runner *r, const struct op_hook *a);
+int run_copy_up(struct runner *r, const struct op_copy_up *a);
+int run_personality(struct runner *r, const struct op_personality *a);
+int run_io_priority(struct runner *r, const struct op_io_priority *a);
+int run_scheduler(struct runner *r, const struct op_scheduler *a);
+int run_pass_descriptors(struct runner *r, const struct op_pass_descriptors *a);
+int run_await_start(struct runner *r, const struct op_await_start *a);
 
 static inline const char *operation_name(unsigned code) {
   switch (code) {
@@ -562,6 +633,15 @@ static inline const char *operation_name(unsigned code) {
     case 54: return "drop-descriptors";
     case 55: return "exec-profile";
     case 56: return "expect-type";
+    case 57: return "listen";
+    case 58: return "checkpoint";
+    case 59: return "hook";
+    case 60: return "copy-up";
+    case 61: return "personality";
+    case 62: return "io-priority";
+    case 63: return "scheduler";
+    case 64: return "pass-descriptors";
+    case 65: return "await-start";
     default: return "unknown";
   }
 }
@@ -833,6 +913,47 @@ static inline int dispatch(struct runner *r, unsigned code, struct reader *in) {
       if (!(read_i32(in, &a.tree) && read_u32(in, &a.type) && reader_done(in))) return -EBADMSG;
       return run_expect_type(r, &a);
     }
+    case 57: {
+      struct op_listen a;
+      if (!(read_str(in, &a.directory) && read_str(in, &a.name) && read_i32(in, &a.out) && reader_done(in))) return -EBADMSG;
+      return run_listen(r, &a);
+    }
+    case 58: return reader_done(in) ? run_checkpoint(r) : -EBADMSG;
+    case 59: {
+      struct op_hook a;
+      if (!(read_str(in, &a.path) && read_strs(in, &a.argv) && read_strs(in, &a.env) && read_u32(in, &a.timeout) && reader_done(in))) return -EBADMSG;
+      return run_hook(r, &a);
+    }
+    case 60: {
+      struct op_copy_up a;
+      if (!(read_i32(in, &a.tree) && read_i32(in, &a.root) && read_str(in, &a.path) && reader_done(in))) return -EBADMSG;
+      return run_copy_up(r, &a);
+    }
+    case 61: {
+      struct op_personality a;
+      if (!(read_u32(in, &a.domain) && reader_done(in))) return -EBADMSG;
+      return run_personality(r, &a);
+    }
+    case 62: {
+      struct op_io_priority a;
+      if (!(read_u32(in, &a.value) && reader_done(in))) return -EBADMSG;
+      return run_io_priority(r, &a);
+    }
+    case 63: {
+      struct op_scheduler a;
+      if (!(read_u32(in, &a.policy) && read_u64(in, &a.flags) && read_i32(in, &a.nice) && read_u32(in, &a.priority) && read_u64(in, &a.runtime) && read_u64(in, &a.deadline) && read_u64(in, &a.period) && reader_done(in))) return -EBADMSG;
+      return run_scheduler(r, &a);
+    }
+    case 64: {
+      struct op_pass_descriptors a;
+      if (!(read_u32s(in, &a.slots) && reader_done(in))) return -EBADMSG;
+      return run_pass_descriptors(r, &a);
+    }
+    case 65: {
+      struct op_await_start a;
+      if (!(read_i32(in, &a.socket) && reader_done(in))) return -EBADMSG;
+      return run_await_start(r, &a);
+    }
     default: return -EBADMSG;
   }
 }
@@ -857,4 +978,7 @@ enum message {
   MSG_LOG_LOST = 17, /* event: log lines could not be written */
   MSG_ATTACH = 18, /* asks for the streams of a running container; once: its standard input ends with this connection */
   MSG_ATTACHED = 19, /* which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to */
+  MSG_REACHED = 20, /* event: a child waits at a `checkpoint` */
+  MSG_PROCEED = 21, /* lets a child go on from its checkpoint */
+  MSG_LEAVE = 22, /* for a shim without a socket of its own: its processes outlive it; unless told to stay it ends now */
 };

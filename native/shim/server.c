@@ -48,6 +48,8 @@ static void connection_close(struct connection *c) {
   close(c->source.fd);
   c->source.fd = -1;
   free_later(c);
+  /* Whoever has asked for the processes is gone and has not said that they may stay. */
+  if (single) quitting = true;
 }
 
 static void send_packet(struct connection *c, const struct writer *w, const int *fds, uint32_t fd_count) {
@@ -149,6 +151,12 @@ void send_log_lost(const struct process *p) {
   broadcast(&w);
 }
 
+void send_reached(const struct process *p) {
+  struct writer w = begin(MSG_REACHED, 0);
+  put_u32(&w, (uint32_t)p->pid);
+  broadcast(&w);
+}
+
 static void send_welcome(struct connection *c, uint32_t request) {
   int fds[FIRST_PLAN_SLOT];
   uint32_t slots[FIRST_PLAN_SLOT], count = 0;
@@ -224,6 +232,10 @@ static int on_process(uint16_t type, struct reader *in) {
       p->stdin_write = -1;
       return 0;
     case MSG_REOPEN_LOG: return do_reopen(p);
+    case MSG_PROCEED: {
+      const char *state;
+      return read_str(in, &state) && reader_done(in) ? process_proceed(p, state) : -EBADMSG;
+    }
     case MSG_FORGET:
       if (p->state != EXITED) return -EBUSY;
       process_forget(p);
@@ -295,6 +307,16 @@ static void handle(struct connection *c, const uint8_t *data, size_t size, int *
       send_done(c, request);
       quitting = true;
       return;
+    case MSG_LEAVE: {
+      uint32_t stay;
+      if (!single || !read_u32(&in, &stay) || !reader_done(&in)) return send_refused(c, request, EINVAL, "");
+      leaving = true;
+      staying = stay != 0;
+      send_done(c, request);
+      if (staying) process_reap(); /* one that has ended already was left for somebody above */
+      else quitting = true;
+      return;
+    }
     default: {
       int error = on_process(type, &in);
       if (error == 0) send_done(c, request);
@@ -355,30 +377,43 @@ static void listener_ready(struct source *source, uint32_t events) {
   if (fd >= 0) connection_add(fd);
 }
 
-void server_start(const char *socket_path, int first) {
+int listen_at(const char *directory, const char *name) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   /* A socket's name has 107 bytes, a state directory may be deeper: the directory is named by a descriptor. */
-  const char *name = strrchr(socket_path, '/');
-  if (name == NULL || name == socket_path || (size_t)(name - socket_path) >= PATH_MAX) exit(2);
-  char directory[PATH_MAX];
-  memcpy(directory, socket_path, (size_t)(name - socket_path));
-  directory[name - socket_path] = 0;
   AUTO_CLOSE int parent = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d%s", parent, name);
-  if (parent < 0 || (size_t)length >= sizeof address.sun_path) exit(2);
+  if (parent < 0) return -errno;
+  int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", parent, name);
+  if ((size_t)length >= sizeof address.sun_path) return -ENAMETOOLONG;
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
   /* The mode is right from the first moment: bind() applies the umask. */
   mode_t before = umask(0177);
-  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 4) < 0) exit(3);
+  int error = bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 4) < 0 ? -errno : 0;
   umask(before);
-  listening_on = socket_path;
-  listener.fd = fd;
-  listener.ready = listener_ready;
-  watch(&listener, EPOLLIN);
+  if (error == 0) return fd;
+  close(fd);
+  return error;
+}
+
+void server_start(const char *socket_path, int first) {
+  if (!single) {
+    const char *name = strrchr(socket_path, '/');
+    if (name == NULL || name == socket_path || (size_t)(name - socket_path) >= PATH_MAX) exit(2);
+    char directory[PATH_MAX];
+    memcpy(directory, socket_path, (size_t)(name - socket_path));
+    directory[name - socket_path] = 0;
+    listener.fd = listen_at(directory, name + 1);
+    if (listener.fd < 0) exit(3);
+    listening_on = socket_path;
+    listener.ready = listener_ready;
+    watch(&listener, EPOLLIN);
+  }
   if (first >= 0) connection_add(first);
 }
 
-void server_stop(void) { unlink(listening_on); }
+void server_stop(void) {
+  if (listening_on != NULL) unlink(listening_on);
+}
 
 void server_close_in_child(void) {
   close_fd(&listener.fd);

@@ -74,10 +74,14 @@ struct runner {
   bool null_attached;
   char *program;               /* what find-program found */
   bool directory_denied;       /* see working-directory */
+  uint32_t code;               /* of the operation under way */
+  char *state;                 /* what hooks read: from `proceed` or from who starts the container */
+  int starter;                 /* who has started it hears of what fails until exec; -1 before */
   struct process *process;     /* in the shim only */
 };
 
-enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_LINGER = 4, STATUS_HANDOVER = 5 };
+enum status_type { STATUS_HELLO = 1, STATUS_HOLD = 2, STATUS_TERMINAL = 3, STATUS_LINGER = 4, STATUS_HANDOVER = 5,
+                   STATUS_CHECKPOINT = 6, STATUS_READY = 7 };
 struct status_message {
   uint32_t type;
   uint32_t value;
@@ -95,6 +99,9 @@ int send_status(int fd, enum status_type type, uint32_t value, int descriptor);
 int fail_with(struct runner *r, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Turns an error into a warning where `flags` allow that. */
 int tolerate(struct runner *r, int error, uint32_t flags);
+
+/* A NULL-terminated vector of texts that stay where they are; NULL without memory. */
+char **vector_of(const struct str_list *list);
 
 int slot_fd(struct runner *r, int32_t slot);
 int set_slot(struct runner *r, int32_t slot, int fd);
@@ -148,6 +155,7 @@ struct process {
   uint32_t oom_kills;
   bool exited_early;           /* reaped before its start was reported */
   bool told;                   /* that its start has failed; it is not reaped yet */
+  bool ready;                  /* it waits at `await-start` */
   bool finished;               /* a plan that only prepared something: no process stays */
   int wait_status;
   /* starting */
@@ -190,6 +198,9 @@ void process_reap(void);
 void process_forget(struct process *p);
 /* A connection has ended: what was started or attached for it. */
 void process_drop_connection(const struct connection *c);
+void process_kill_all(void);
+/* Sends the state to a child at its checkpoint. */
+int process_proceed(struct process *p, const char *state);
 int pod_slot(unsigned index);
 /* Takes the descriptor. */
 void process_hold(struct process *p, uint32_t slot, int fd);
@@ -224,12 +235,17 @@ int sinks_expire(void);
 struct connection;
 void server_start(const char *socket_path, int first);
 void server_stop(void);
+/* A listening SEQPACKET socket with mode 0600, or a negative errno. */
+int listen_at(const char *directory, const char *name);
 void server_close_in_child(void);
 void send_started(struct connection *c, uint32_t request, const struct process *p);
 void send_failed(struct connection *c, uint32_t request, const struct report *report, uint32_t count, int signal);
 void send_refused(struct connection *c, uint32_t request, int error, const char *detail);
 void send_exited(const struct process *p);
 void send_log_lost(const struct process *p);
+void send_reached(const struct process *p);
+/* Tells who started a container why it did not come to exec. */
+void report_to_starter(const struct runner *r);
 
 /* --- event loop (main.c) ------------------------------------------------------------------------------------ */
 
@@ -240,3 +256,9 @@ void loop_close_in_child(void);
 void free_later(void *memory);
 extern const char *sandbox_name;
 extern bool quitting;
+/* No socket of its own: it lives as long as its one connection, or until told to leave. */
+extern bool single;
+/* Its processes outlive it. */
+extern bool leaving;
+/* Until they end: their exits are told. */
+extern bool staying;

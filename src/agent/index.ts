@@ -135,3 +135,4 @@ export async function portForward(
 ): Promise<RemotePortForward> {
   return await (await import('./api/streams-client.ts')).portForward(socket, namespace, pod);
 }
+export { runOci } from '../runtime/index.ts';

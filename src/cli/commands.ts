@@ -125,6 +125,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/image.ts'),
   },
   {
+    name: 'oci',
+    summary: "run containers from OCI bundles, by runc's command line",
+    group: MACHINE,
+    load: () => import('./commands/oci.ts'),
+  },
+  {
     name: 'doctor',
     summary: 'say what this machine has and lacks, and how to mend it',
     group: MACHINE,

@@ -6,6 +6,7 @@ import { createProgram } from './program.ts';
 
 /** The exit status of a command line. Never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === 'oci') return await (await import('./commands/oci.ts')).oci(argv.slice(1));
   const program = await createProgram(argv);
   try {
     await program.parseAsync(argv, { from: 'user' });

@@ -107,6 +107,7 @@ export interface Native {
   socket(netnsFd: Fd, domain: number, type: number, protocol: number): number;
   netlinkSocket(netnsFd: Fd, protocol: number, groups: number, bufferSize: number): number;
   connectSeqpacket(path: string): number;
+  connectStream(path: string): number;
   socketpair(domain: number, type: number): [Fd, Fd] | number;
   pipe(flags: number): [Fd, Fd] | number;
   eventfd(initial: number): number;

@@ -290,7 +290,7 @@ export class RuntimeCgroups {
 }
 
 /** The hierarchies that a container is shown: those in which it has a group of its own. */
-function viewOf(host: CgroupHost): CgroupView {
+export function viewOf(host: CgroupHost): CgroupView {
   const roots = v1Roots(host);
   if (roots.length === 0) return { kind: 'unified' };
   const table = readMountinfo('self');

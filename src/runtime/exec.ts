@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import type { Readable, Writable } from 'node:stream';
 import { CleanupStack, deferred, NodeletError, withDeadline } from '../base/index.ts';
 import type { ExecOptions, ExecSession, TerminalSize } from '../cri/index.ts';
-import { CLONE, O, SIGNALS } from '../linux/constants.ts';
+import { O, SIGNALS } from '../linux/constants.ts';
 import { Fd } from '../linux/fd.ts';
-import { differingNamespaces, readNamespaces } from '../linux/namespaces.ts';
 import { native } from '../linux/native.ts';
 import { check, errnoName } from '../linux/syscall-error.ts';
 import type { RuntimeContext } from './context.ts';
+import { differingKinds } from './join-kinds.ts';
 import { compileExec } from './launch/compile-exec.ts';
 import { hostId, type OciProcess } from './launch/spec.ts';
 import type { Container } from './model.ts';
@@ -20,30 +20,6 @@ import { openTerminal } from './terminal.ts';
 
 /** After the program has ended, what its children still hold open is given up: `sh -c 'sleep 1d &'` would last a day. */
 const DRAIN_LIMIT = 2_000;
-
-const KIND_BITS = {
-  mnt: CLONE.NEWNS,
-  pid: CLONE.NEWPID,
-  net: CLONE.NEWNET,
-  ipc: CLONE.NEWIPC,
-  uts: CLONE.NEWUTS,
-  user: CLONE.NEWUSER,
-  cgroup: CLONE.NEWCGROUP,
-} as const;
-
-/**
- * CLONE_NEW* bits of the namespaces in which a process differs from us, and so from its shim: joining one's own user
- * namespace is an error.
- */
-function differingKinds(pid: number): number {
-  const ours = readNamespaces('self') ?? {};
-  const theirs = readNamespaces(pid);
-  if (theirs === undefined) throw new NodeletError('INVALID_STATE', 'the container has just ended');
-  let kinds = 0;
-  for (const kind of differingNamespaces(ours, theirs))
-    if (kind in KIND_BITS) kinds |= KIND_BITS[kind as keyof typeof KIND_BITS];
-  return kinds;
-}
 
 function processOf(context: RuntimeContext, container: Container, options: ExecOptions): OciProcess {
   // Where its volumes come from does not matter here.

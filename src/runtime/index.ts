@@ -7,6 +7,7 @@ export { OPERATIONS, type Operation } from './launch/protocol.gen.ts';
 export type { OciSpec } from './launch/spec.ts';
 export type { Container as RuntimeContainer, Sandbox as RuntimeSandbox } from './model.ts';
 export { networkAttachment } from './network-attachment.ts';
+export { runOci } from './oci/lazy.ts';
 export {
   type PlannedImage,
   type PlannedLaunch,

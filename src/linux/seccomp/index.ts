@@ -21,3 +21,4 @@ export type {
   SeccompOperator,
   SeccompRule,
 } from './types.ts';
+export { SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS } from './types.ts';

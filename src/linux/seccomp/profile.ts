@@ -4,6 +4,7 @@
  * understood is refused with its path: a field that is ignored can make a container less confined than it looks.
  */
 import { messageOf, NodeletError } from '../../base/index.ts';
+import { exactInteger, exactJsonText, parseExactJson } from '../exact-json.ts';
 import { invalid } from './actions.ts';
 import {
   type ConditionalRule,
@@ -20,7 +21,7 @@ import {
 export function parseSeccompProfile(text: string): ConditionalSeccomp {
   let value: unknown;
   try {
-    value = JSON.parse(quoteLargeIntegers(text));
+    value = parseExactJson(text);
   } catch (error) {
     throw new NodeletError(
       'SECCOMP_PROFILE_INVALID',
@@ -33,15 +34,6 @@ export function parseSeccompProfile(text: string): ConditionalSeccomp {
     );
   }
   return profile(value);
-}
-
-const LARGE = 'integer:';
-
-/** JSON.parse would round integers above 2^53, and arguments are 64 bits wide: those become marked strings first. */
-function quoteLargeIntegers(text: string): string {
-  return text.replaceAll(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (token) =>
-    token.startsWith('"') ? token : `"${LARGE}${token}"`,
-  );
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -180,16 +172,13 @@ function oneOf<T extends string>(value: unknown, allowed: readonly T[], at: stri
 
 function unsigned(value: unknown, at: string): number | bigint {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  if (typeof value === 'string' && value.startsWith(LARGE) && /^\d+$/.test(value.slice(LARGE.length))) {
-    const large = BigInt(value.slice(LARGE.length));
-    if (large <= 0xffff_ffff_ffff_ffffn) return large;
-  }
+  const large = typeof value === 'string' ? exactInteger(value) : undefined;
+  if (large !== undefined && large >= 0n && large <= 0xffff_ffff_ffff_ffffn) return large;
   throw invalid(at, `expected an unsigned 64-bit integer, found ${describe(value)}`);
 }
 
 function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
-  if (typeof value === 'string' && value.startsWith(LARGE)) return value.slice(LARGE.length);
-  const text = JSON.stringify(value);
+  const text = exactJsonText(value);
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

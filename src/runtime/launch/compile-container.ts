@@ -13,6 +13,13 @@ import {
   prepareDevices,
   prepareMasks,
 } from './compile-devices.ts';
+import {
+  beforePivot,
+  frontSlots,
+  listenOperations,
+  rootPropagation,
+  startOperations,
+} from './compile-front.ts';
 import { identityOperations, limitOperations } from './compile-identity.ts';
 import { imageOperations } from './compile-image-mounts.ts';
 import { insideRoot, mountOperations, prepareMounts } from './compile-mounts.ts';
@@ -111,11 +118,13 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       'linux.namespaces: the user namespace is the pod\'s (path "pod:")',
     );
   }
-  const io = { in: slots.take(), out: slots.take(), err: slots.take() };
+  const { front } = context;
+  const io = passed.front ?? { in: slots.take(), out: slots.take(), err: slots.take() };
+  const socket = front === undefined ? -1 : slots.take();
   const root = slots.take();
   const late = context.cgroup.late.map((write) => ({ ...write, slot: slots.take() }));
 
-  const shim = shimOperations(context, slots, io, passed.deviceProgram);
+  const shim = shimOperations(context, slots, io, socket, passed.deviceProgram);
   const binds = prepareMounts(spec, context, slots, userNamespace);
   const devices = prepareDevices(spec, slots, userNamespace);
   const masks = prepareMasks(spec, slots);
@@ -127,7 +136,15 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   const onHost: Operation[] = [
     ...context.cgroup.join.map((path): Operation => ({ op: 'write-file', path, data: '0', flags: 0 })),
     ...late.map((write): Operation => ({ op: 'open', path: write.path, open: O.WRONLY, out: write.slot })),
-    { op: 'session-keyring', name: `_ses.${context.id.slice(0, 12)}`, flags: FLAGS.TOLERATE_DENIED },
+    ...(front?.keyring === false
+      ? []
+      : [
+          {
+            op: 'session-keyring',
+            name: `_ses.${context.id.slice(0, 12)}`,
+            flags: FLAGS.TOLERATE_DENIED,
+          } as const,
+        ]),
     ...limitOperations(spec.process),
     ...binds.operations,
     ...devices.operations,
@@ -143,6 +160,8 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
   const sysctls = Object.entries(spec.linux.sysctl ?? {}).map(
     ([key, value]): Operation => ({ op: 'sysctl', key: sysctlPath(key), value }),
   );
+  /** What a pod's namespaces were given when they were made. */
+  const own = ownNamespaces(spec, namespaces.fresh, front !== undefined);
   /** Of the process itself: opened while there is a /proc. */
   const ns = slots.take();
   const openOwn: Operation = {
@@ -172,16 +191,21 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
           } as const,
         ]
       : []),
+    ...rootPropagation(spec, root),
     { op: 'session' },
     ...(earlyStreams ? [] : streamOperations(spec, root, io, spec.process.user.uid)),
     ...late.map((write): Operation => ({ op: 'write-slot', file: write.slot, data: write.value, flags: 0 })),
-    ...identityOperations(spec.process, context.seccomp),
+    ...identityOperations(
+      spec.process,
+      context.seccomp,
+      front === undefined ? undefined : startOperations(spec, socket, passed.preserve),
+    ),
   ];
 
   const operations: Operation[] = [...shim.operations, ...opened];
   // unshare() makes no process PID 1: a new PID namespace is made by the clone.
-  const unshared = namespaces.fresh & ~CLONE.NEWPID;
-  const loopback: Operation[] = (unshared & CLONE.NEWNET) === 0 ? [] : [{ op: 'loopback-up' }];
+  const early = userNamespace ? 0 : namespaces.fresh & OWN;
+  const unshared = namespaces.fresh & ~CLONE.NEWPID & ~early;
   if (!userNamespace) {
     operations.push(
       {
@@ -194,6 +218,8 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       ...onHost,
       openOwn,
       ...join,
+      ...(early === 0 ? [] : [{ op: 'unshare', kinds: early } as const]),
+      ...own,
       ...sysctls,
     );
     if (passed.emptyMounts !== undefined) {
@@ -204,7 +230,6 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
         ...rootOperations(spec, context, root),
         { op: 'join-namespace', namespace: passed.emptyMounts, kind: CLONE.NEWNS },
         { op: 'unshare', kinds: unshared },
-        ...loopback,
         linger,
         { op: 'attach', tree: root, path: '/' },
         { op: 'enter-root', root },
@@ -213,16 +238,18 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       operations.push(
         { op: 'unshare', kinds: unshared },
         { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
-        ...loopback,
         linger,
         ...imageOperations(binds.images, context, slots, undefined),
         ...rootOperations(spec, context, root),
         { op: 'attach', tree: root, path: context.staging },
-        { op: 'pivot', root },
       );
+      // Hooks find the root at its path and may mount into it; a /proc is one of the PID namespace that it is made in.
+      if (front !== undefined && pid === undefined) operations.push(...mounts);
+      if (front !== undefined) operations.push(...beforePivot(spec));
+      operations.push({ op: 'pivot', root });
     }
     if (pid !== undefined) operations.push(...appearIn(pid.slot, [...mounts, ...inside]));
-    operations.push(...mounts);
+    if (front === undefined || pid !== undefined) operations.push(...mounts);
   } else {
     const user = namespaces.joined.find((one) => one.type === 'user');
     if (user === undefined) throw new NodeletError('INTERNAL', 'no user namespace');
@@ -233,7 +260,9 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
       // obey the trusted.overlay attributes of its layers.
       { op: 'unshare', kinds: CLONE.NEWNS },
       { op: 'propagation', path: '/', flags: MS.REC | MS.PRIVATE },
-      ...mappedRootOperations(spec, context, slots, root, user.slot),
+      ...(front === undefined
+        ? mappedRootOperations(spec, context, slots, root, user.slot)
+        : ownedRootOperations(spec, context, slots, root)),
       ...imageOperations(binds.images, context, slots, user.slot),
       { op: 'join-namespace', namespace: user.slot, kind: CLONE.NEWUSER },
       { op: 'identity', uid: 0, gid: 0, groups: [], keep: 0 },
@@ -247,11 +276,12 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     const rest: Operation[] = [
       openOwn,
       linger,
-      ...loopback,
       { op: 'attach', tree: root, path: '.' },
+      ...own,
       ...sysctls,
       // The container's /proc and /sys may only be mounted while others are in sight: the host's are left last.
       ...mounts,
+      ...(front === undefined ? [] : beforePivot(spec)),
       { op: 'pivot', root },
     ];
     operations.push(
@@ -263,7 +293,25 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     );
   }
   operations.push(...inside);
-  return { kind: 'container', name: context.id, operations };
+  // Nobody keeps a log or a record for a container of somebody else's: its terminal goes to whoever asked, as an exec's does.
+  return { kind: front === undefined ? 'container' : 'exec', name: context.id, operations };
+}
+
+/** Namespaces that are unshared before the mounts, so that they can be set up while the host's /proc is in sight. */
+const OWN = CLONE.NEWNET | CLONE.NEWIPC | CLONE.NEWUTS;
+
+/** Names and loopback of namespaces that are the container's own. */
+function ownNamespaces(spec: OciSpec, fresh: number, joinedToo: boolean): Operation[] {
+  const operations: Operation[] = [];
+  // An OCI runtime also names a UTS namespace that it was told to join.
+  const joined =
+    joinedToo && spec.linux.namespaces.some(({ type, path }) => type === 'uts' && path !== undefined);
+  if ((fresh & CLONE.NEWUTS) !== 0 || joined) {
+    if (spec.hostname !== undefined) operations.push({ op: 'hostname', name: spec.hostname });
+    if (spec.domainname !== undefined) operations.push({ op: 'domainname', name: spec.domainname });
+  }
+  if ((fresh & CLONE.NEWNET) !== 0) operations.push({ op: 'loopback-up' });
+  return operations;
 }
 
 /**
@@ -300,12 +348,22 @@ function passedDescriptors(context: ContainerContext): {
   readonly deviceProgram: number | undefined;
   readonly emptyMounts: number | undefined;
   readonly targets: ReadonlyMap<OciNamespaceType, number>;
+  readonly front: { readonly in: number; readonly out: number; readonly err: number } | undefined;
+  readonly preserve: readonly number[];
 } {
   let count = 0;
   const deviceProgram = context.deviceProgram ? passedSlot(count++) : undefined;
   const emptyMounts = context.emptyMounts ? passedSlot(count++) : undefined;
   const targets = new Map(context.targets.map((type) => [type, passedSlot(count++)] as const));
-  return { count, deviceProgram, emptyMounts, targets };
+  const front = frontSlots(context.front, count);
+  return {
+    count: count + front.count,
+    deviceProgram,
+    emptyMounts,
+    targets,
+    front: front.io,
+    preserve: front.preserve,
+  };
 }
 
 /** What the shim does before there is a child. */
@@ -313,10 +371,10 @@ function shimOperations(
   context: ContainerContext,
   slots: Slots,
   io: { in: number; out: number; err: number },
+  socket: number,
   program: number | undefined,
 ): { operations: Operation[]; cgroup: number } {
   const cgroup = slots.take();
-  const { streams } = context;
   return {
     cgroup,
     operations: [
@@ -325,27 +383,40 @@ function shimOperations(
       ...(program === undefined
         ? []
         : [openForProgram(context, cgroup), { op: 'attach-device-program', cgroup, program } as const]),
-      {
-        op: 'exit-record',
-        path: context.exitRecord,
-        oomFile: context.cgroup.oom.file,
-        oomKey: context.cgroup.oom.key,
-        killFile: context.cgroup.killFile,
-      },
-      openNull(io.in),
-      {
-        op: 'streams',
-        directory: streams.directory,
-        log: streams.log,
-        lineLimit: LOG_LINE_LIMIT,
-        stdin: streams.stdin ? 1 : 0,
-        terminal: context.terminal ? 1 : 0,
-        inSlot: io.in,
-        outSlot: io.out,
-        errSlot: io.err,
-      },
+      ...(context.front === undefined
+        ? keepOperations(context, io)
+        : listenOperations(context.front, socket)),
     ],
   };
+}
+
+/** What the shim keeps for a container of the runtime's own: its exit and its log. */
+function keepOperations(
+  context: ContainerContext,
+  io: { in: number; out: number; err: number },
+): Operation[] {
+  const { streams } = context;
+  return [
+    {
+      op: 'exit-record',
+      path: context.exitRecord,
+      oomFile: context.cgroup.oom.file,
+      oomKey: context.cgroup.oom.key,
+      killFile: context.cgroup.killFile,
+    },
+    openNull(io.in),
+    {
+      op: 'streams',
+      directory: streams.directory,
+      log: streams.log,
+      lineLimit: LOG_LINE_LIMIT,
+      stdin: streams.stdin ? 1 : 0,
+      terminal: context.terminal ? 1 : 0,
+      inSlot: io.in,
+      outSlot: io.out,
+      errSlot: io.err,
+    },
+  ];
 }
 
 /** bpf(2) wants a descriptor that was opened for reading, not O_PATH. */
@@ -362,7 +433,7 @@ function rootOperations(spec: OciSpec, context: ContainerContext, root: number):
         tree: root,
         set: 0,
         clear: 0,
-        propagation: MS.PRIVATE,
+        propagation: spec.linux.rootfsPropagation === 'slave' ? MS.SLAVE : MS.PRIVATE,
         flags: FLAGS.RECURSIVE,
       },
     ];
@@ -385,6 +456,21 @@ function rootOperations(spec: OciSpec, context: ContainerContext, root: number):
  * volatile (Linux 5.10): the files of a container go with it, so nothing has to wait for the disk when it is unmounted.
  */
 const OVERLAY_OPTIONS: readonly string[] = ['volatile'];
+
+/** A root whose files belong to the container's ids already, or were mapped by whoever made it. */
+function ownedRootOperations(
+  spec: OciSpec,
+  context: ContainerContext,
+  slots: Slots,
+  root: number,
+): Operation[] {
+  const staging = slots.take();
+  return [
+    ...rootOperations(spec, context, root),
+    { op: 'open', path: context.staging, open: O.PATH | O.DIRECTORY, out: staging },
+    { op: 'enter-directory', directory: staging },
+  ];
+}
 
 /** Layers seen through the pod's id map (overlayfs on id-mapped layers: Linux 5.19), which must be attached before 6.15. */
 function mappedRootOperations(

@@ -1,9 +1,10 @@
 import { NodeletError } from '../../base/index.ts';
 import { MOUNT_ATTR, MS, O, S_IF } from '../../linux/constants.ts';
-import { insideRoot } from './compile-mounts.ts';
+import { insideRoot, isBind } from './compile-mounts.ts';
+import { parseMountOptions } from './mount-options.ts';
 import { type Operation } from './protocol.gen.ts';
 import type { Slots } from './slots.ts';
-import type { OciDevice, OciSpec } from './spec.ts';
+import type { OciDevice, OciMount, OciSpec } from './spec.ts';
 
 const TYPE_BITS = { c: S_IF.CHR, u: S_IF.CHR, b: S_IF.BLK, p: S_IF.FIFO } as const;
 
@@ -41,7 +42,8 @@ export function deviceOperations(
 ): Operation[] {
   const operations: Operation[] = [];
   // A /dev that is bound from the host is the host's: no node is made in it, none has to be (as runc).
-  if (spec.mounts.some((mount) => mount.destination === '/dev' && mount.type === 'bind')) return operations;
+  const bound = (mount: OciMount) => isBind(mount, parseMountOptions(mount.options));
+  if (spec.mounts.some((mount) => insideRoot(mount.destination) === 'dev' && bound(mount))) return operations;
   for (const device of spec.linux.devices ?? []) {
     const path = insideRoot(device.path);
     const tree = trees.get(device);
@@ -66,10 +68,7 @@ export function deviceOperations(
       gid: device.gid ?? 0,
     });
   }
-  // A /dev that is the image's own or the host's (privileged with a bind) keeps its links.
-  if (spec.mounts.some((mount) => mount.destination === '/dev' && mount.type === 'tmpfs')) {
-    for (const [path, target] of LINKS) operations.push({ op: 'link-in', root, target, path });
-  }
+  for (const [path, target] of LINKS) operations.push({ op: 'link-in', root, target, path });
   return operations;
 }
 

@@ -1,6 +1,7 @@
 /** Compiles a program that joins a running container. Pure. */
 import { CLONE, O } from '../../linux/constants.ts';
 import { terminalOperation } from './compile-container.ts';
+import { passOperations } from './compile-front.ts';
 import { identityOperations, limitOperations } from './compile-identity.ts';
 import type { SeccompProgram } from './context.ts';
 import type { LaunchPlan } from './encode.ts';
@@ -17,6 +18,8 @@ export interface ExecContext {
   readonly seccomp: SeccompProgram | undefined;
   /** The process' user as the host sees it: the owner of its streams. */
   readonly hostUid: number;
+  /** Descriptors that travel last and become 3, 4, … */
+  readonly preserve?: number;
 }
 
 /** Descriptors that travel with the plan: the container's pidfd, then stdin, stdout and stderr unless it has a terminal. */
@@ -24,7 +27,10 @@ export const EXEC_FDS = { pidfd: 0, stdin: 1, stdout: 2, stderr: 3 } as const;
 
 export function compileExec(process: OciProcess, context: ExecContext): LaunchPlan {
   const terminal = process.terminal === true;
-  const slots = new Slots(terminal ? 1 : 4);
+  const passed = terminal ? 1 : 4;
+  const preserve = context.preserve ?? 0;
+  const slots = new Slots(passed + preserve);
+  const kept = Array.from({ length: preserve }, (_, i) => passedSlot(passed + i));
   const pidfd = passedSlot(EXEC_FDS.pidfd);
   const cgroup = slots.take();
   const root = slots.take();
@@ -51,7 +57,7 @@ export function compileExec(process: OciProcess, context: ExecContext): LaunchPl
     // In sight of the container from its birth, and with CAP_SYS_PTRACE in there to be walked through by /proc/PID/root and
     // /proc/PID/fd (CVE-2016-9962): it is born when nothing of the host is left to be found.
     operations.push(
-      { op: 'drop-descriptors', keep: [] },
+      { op: 'drop-descriptors', keep: kept },
       { op: 'clone', flags: CLONE.PARENT, cgroup: -1, uidMap: '', gidMap: '' },
     );
   }
@@ -60,6 +66,8 @@ export function compileExec(process: OciProcess, context: ExecContext): LaunchPl
     operations.push({ op: 'open', path: '/', open: O.PATH | O.DIRECTORY, out: root });
     operations.push(terminalOperation(process.consoleSize, process.user.uid, root, false));
   }
-  operations.push(...identityOperations(process, context.seccomp));
+  operations.push(
+    ...identityOperations(process, context.seccomp, { operations: passOperations(kept), keep: preserve }),
+  );
   return { kind: 'exec', name: context.id, operations };
 }

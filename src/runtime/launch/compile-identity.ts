@@ -48,6 +48,9 @@ export function limitOperations(process: OciProcess): Operation[] {
   if (process.oomScoreAdj !== undefined) {
     operations.push({ op: 'oom-score', value: process.oomScoreAdj, flags: FLAGS.TOLERATE_DENIED });
   }
+  if (process.scheduler !== undefined) operations.push({ op: 'scheduler', ...process.scheduler });
+  if (process.ioPriority !== undefined) operations.push({ op: 'io-priority', value: process.ioPriority });
+  if (process.personality !== undefined) operations.push({ op: 'personality', domain: process.personality });
   return operations;
 }
 
@@ -62,9 +65,14 @@ function infinity(value: number): bigint {
 
 /**
  * From the working directory to exec (reference order: runtime.md §1.6). A filter that needs CAP_SYS_ADMIN goes in
- * first, one under no_new_privs last: then only execve itself has to be allowed by it.
+ * first, one under no_new_privs last: then only execve itself has to be allowed by it. `last` comes before descriptors are
+ * closed, `keep` of them stay open.
  */
-export function identityOperations(process: OciProcess, seccomp: SeccompProgram | undefined): Operation[] {
+export function identityOperations(
+  process: OciProcess,
+  seccomp: SeccompProgram | undefined,
+  last: { readonly operations: readonly Operation[]; readonly keep: number } = { operations: [], keep: 0 },
+): Operation[] {
   const { user } = process;
   const path = [...process.env].reverse().find((entry) => entry.startsWith('PATH='));
   const operations: Operation[] = [
@@ -103,7 +111,8 @@ export function identityOperations(process: OciProcess, seccomp: SeccompProgram 
     path: path === undefined ? DEFAULT_PATH : path.slice(5),
   });
   operations.push({ op: 'death-signal', signal: 0 });
-  operations.push({ op: 'close-descriptors', from: 3 });
+  operations.push(...last.operations);
+  operations.push({ op: 'close-descriptors', from: 3 + last.keep });
   if (!early) operations.push(...filter);
   operations.push({ op: 'execute', argv: [...process.args], env: [...process.env] });
   return operations;

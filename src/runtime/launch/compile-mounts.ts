@@ -16,11 +16,17 @@ export interface PreparedMount {
   readonly options: MountOptions;
   /** The slot of the detached tree; undefined for a file system that is made inside. */
   readonly tree: number | undefined;
+  /** For a view of the container's own cgroups without a namespace: what is bound below the mount. */
+  readonly below?: readonly { readonly name: string; readonly tree: number }[];
 }
 
 /** True where the mount is a bind of something that exists. */
 export function isBind(mount: OciMount, options: MountOptions): boolean {
   return mount.type === 'bind' || options.bind;
+}
+
+function isCgroup(mount: OciMount): boolean {
+  return mount.type === 'cgroup' || mount.type === 'cgroup2';
 }
 
 /**
@@ -38,6 +44,18 @@ export function prepareMounts(
   const images: PreparedMount[] = [];
   for (const mount of spec.mounts) {
     const options = parseMountOptions(mount.options);
+    if (isCgroup(mount) && context.cgroupView.kind === 'bound') {
+      const below = context.cgroupView.directories.map(({ name, source }) => {
+        const tree = slots.take();
+        operations.push(
+          { op: 'open-tree', base: -1, path: source, flags: 0, out: tree },
+          ...attributeOperations(tree, options),
+        );
+        return { name, tree };
+      });
+      mounts.push({ mount, options, tree: undefined, below });
+      continue;
+    }
     if (!isBind(mount, options)) {
       mounts.push({ mount, options, tree: undefined });
       continue;
@@ -51,7 +69,7 @@ export function prepareMounts(
     }
     operations.push(...openSource(mount, options, context, slots, tree));
     if ((mount.uidMappings?.length ?? 0) > 0 || options.idmap) {
-      if (!userNamespace)
+      if (!userNamespace && mount.idMapSlot === undefined)
         throw new NodeletError(
           'INVALID_MOUNT',
           `mount ${JSON.stringify(mount.destination)}: id mappings need a user namespace`,
@@ -59,8 +77,8 @@ export function prepareMounts(
       operations.push({
         op: 'id-map',
         tree,
-        namespace: POD_SLOTS.user,
-        flags: options.recursive ? FLAGS.RECURSIVE : 0,
+        namespace: mount.idMapSlot ?? POD_SLOTS.user,
+        flags: options.recursive || options.idmapRecursive ? FLAGS.RECURSIVE : 0,
       });
     }
     operations.push(...attributeOperations(tree, options));
@@ -168,13 +186,17 @@ export function mountOperations(
   root: number,
 ): Operation[] {
   const operations: Operation[] = [];
-  for (const { mount, options, tree } of mounts) {
+  for (const { mount, options, tree, below } of mounts) {
     const path = insideRoot(mount.destination);
+    if (below !== undefined) {
+      operations.push(...boundCgroups(below, options, slots, root, path));
+      continue;
+    }
     if (tree !== undefined) {
       operations.push({ op: 'attach-in', tree, root, path, flags: bindFlags(path) });
       continue;
     }
-    if (mount.type === 'cgroup' || mount.type === 'cgroup2') {
+    if (isCgroup(mount)) {
       operations.push(...cgroupMounts(context.cgroupView, options, slots, root, path));
       continue;
     }
@@ -183,9 +205,10 @@ export function mountOperations(
       op: 'mount',
       type: mount.type ?? 'none',
       options: [...options.data],
-      attributes: options.set,
+      attributes: options.copyUp ? options.set & ~MOUNT_ATTR.RDONLY : options.set,
       out: made,
     });
+    if (options.copyUp) operations.push(...copyUp(options, made, root, path));
     // A link in the image must not lead /proc, /sys or /dev elsewhere (CVE-2019-19921, CVE-2026-41579), nor one in a /dev
     // that others share what lies in there (CVE-2025-52565).
     const plain = path === 'dev' || KERNEL_TYPES.has(mount.type ?? '');
@@ -217,6 +240,22 @@ function bindFlags(path: string): number {
   return PROC_FILES.has(path) ? FLAGS.OVER_PROC | FLAGS.NO_SYMLINKS : 0;
 }
 
+/** What lies under the mount goes into it; only then may it be read-only. */
+function copyUp(options: MountOptions, tree: number, root: number, path: string): Operation[] {
+  const operations: Operation[] = [{ op: 'copy-up', tree, root, path }];
+  if ((options.set & MOUNT_ATTR.RDONLY) !== 0) {
+    operations.push({
+      op: 'mount-attributes',
+      tree,
+      set: MOUNT_ATTR.RDONLY,
+      clear: 0,
+      propagation: 0,
+      flags: 0,
+    });
+  }
+  return operations;
+}
+
 /** v2: one mount that the cgroup namespace roots at the container's own group. Hybrid: a directory of hierarchies. */
 function cgroupMounts(
   view: CgroupView,
@@ -226,6 +265,7 @@ function cgroupMounts(
   path: string,
 ): Operation[] {
   const attributes = options.set;
+  if (view.kind === 'bound') return [];
   if (view.kind === 'unified') {
     const tree = slots.take();
     return [
@@ -233,6 +273,55 @@ function cgroupMounts(
       { op: 'attach-in', tree, root, path, flags: 0 },
     ];
   }
+  const all = [
+    ...view.hierarchies.map((one) => ({ ...one, type: 'cgroup' })),
+    { name: view.unifiedName, options: [] as readonly string[], type: 'cgroup2' },
+  ];
+  return cgroupDirectory(
+    attributes,
+    slots,
+    root,
+    path,
+    all.flatMap(({ name, options: data, type }): Operation[] => {
+      const tree = slots.take();
+      return [
+        { op: 'mount', type, options: [...data], attributes, out: tree },
+        { op: 'attach-in', tree, root, path: posix.join(path, name), flags: 0 },
+      ];
+    }),
+  );
+}
+
+/** The container's own directories, which were opened on the host. */
+function boundCgroups(
+  below: readonly { readonly name: string; readonly tree: number }[],
+  options: MountOptions,
+  slots: Slots,
+  root: number,
+  path: string,
+): Operation[] {
+  const binds = below.map(
+    ({ name, tree }): Operation => ({
+      op: 'attach-in',
+      tree,
+      root,
+      path: posix.join(path, name),
+      flags: 0,
+    }),
+  );
+  return below.some(({ name }) => name === '')
+    ? binds
+    : cgroupDirectory(options.set, slots, root, path, binds);
+}
+
+/** A directory that can be written only until the hierarchies are in it. */
+function cgroupDirectory(
+  attributes: number,
+  slots: Slots,
+  root: number,
+  path: string,
+  inside: readonly Operation[],
+): Operation[] {
   const base = slots.take();
   const operations: Operation[] = [
     {
@@ -243,16 +332,8 @@ function cgroupMounts(
       out: base,
     },
     { op: 'attach-in', tree: base, root, path, flags: FLAGS.KEEP },
+    ...inside,
   ];
-  const all = [
-    ...view.hierarchies.map((one) => ({ ...one, type: 'cgroup' })),
-    { name: view.unifiedName, options: [] as readonly string[], type: 'cgroup2' },
-  ];
-  for (const { name, options: data, type } of all) {
-    const tree = slots.take();
-    operations.push({ op: 'mount', type, options: [...data], attributes, out: tree });
-    operations.push({ op: 'attach-in', tree, root, path: posix.join(path, name), flags: 0 });
-  }
   if ((attributes & MOUNT_ATTR.RDONLY) !== 0) {
     operations.push({
       op: 'mount-attributes',

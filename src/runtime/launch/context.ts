@@ -28,6 +28,12 @@ export type CgroupView =
       /** Directory name below /sys/fs/cgroup and the mount options of its hierarchy. */
       readonly hierarchies: readonly { readonly name: string; readonly options: readonly string[] }[];
       readonly unifiedName: string;
+    }
+  | {
+      /** Without a cgroup namespace a mount would show the whole host: the container's own directories are bound. */
+      readonly kind: 'bound';
+      /** Where the container sees them, below the mount's destination ("" is that itself), and what is bound there. */
+      readonly directories: readonly { readonly name: string; readonly source: string }[];
     };
 
 /** What this kernel can do, asked once at start. */
@@ -57,8 +63,21 @@ export interface SeccompProgram {
   readonly flags: number;
 }
 
+/**
+ * What differs where another program than the agent asks for a container, and starts it later: an OCI runtime's caller.
+ * Standard input, output and error and the descriptors to be kept travel with the plan, in this order, after its others.
+ */
+export interface FrontContext {
+  /** Where `start` connects to; its first packet releases the program. */
+  readonly socket: { readonly directory: string; readonly name: string };
+  /** Descriptors that become 3, 4, … in the container. */
+  readonly preserve: number;
+  readonly keyring: boolean;
+}
+
 export interface ContainerContext {
   readonly id: string;
+  readonly front?: FrontContext;
   /** An empty directory; the root is mounted on it, in the container's mount namespace. */
   readonly staging: string;
   /** An overlay to make, or undefined where `root.path` of the specification is the root. */

@@ -226,6 +226,25 @@ function describe(operation: Operation, names: Names): string {
       return `exec ${quote(operation.argv)}`;
     case 'execute-program':
       return `exec ${quote(operation.argv)} (${names.of(operation.program)})`;
+    case 'listen':
+      names.set(operation.out, 'the start socket');
+      return `listen at ${operation.directory}/${operation.name}`;
+    case 'checkpoint':
+      return 'wait for the hooks of the runtime';
+    case 'hook':
+      return `run hook ${quote(operation.argv)}`;
+    case 'copy-up':
+      return `copy what is at /${operation.path} into ${names.of(operation.tree)}`;
+    case 'personality':
+      return `personality 0x${operation.domain.toString(16)}`;
+    case 'io-priority':
+      return `ioprio_set class ${operation.value >> 13}, level ${operation.value & 0x1fff}`;
+    case 'scheduler':
+      return `sched_setattr policy ${operation.policy}, nice ${operation.nice}, priority ${operation.priority}`;
+    case 'pass-descriptors':
+      return `keep ${operation.slots.length} descriptors of the caller from 3`;
+    case 'await-start':
+      return `wait for start at ${names.of(operation.socket)}`;
     case 'finish':
       return 'done; the namespaces stay with the shim';
   }

@@ -18,6 +18,10 @@ export interface MountOptions {
   readonly data: readonly string[];
   /** The mount shows its files with the ids of the container's user namespace. */
   readonly idmap: boolean;
+  /** `ridmap`: so do those below it. */
+  readonly idmapRecursive: boolean;
+  /** A tmpfs begins with what lies under it. */
+  readonly copyUp: boolean;
 }
 
 type Row = { readonly set?: number; readonly clear?: number };
@@ -57,6 +61,20 @@ const PROPAGATION: Readonly<Record<string, number>> = {
 /** Words that change nothing. */
 const IGNORED = new Set(['defaults', 'async', 'silent', 'loud', 'noauto', 'auto', 'nouser', 'user', '']);
 
+/** Every word that means something here, for those who ask what a runtime can do. */
+export const MOUNT_OPTION_NAMES: readonly string[] = [
+  ...new Set([
+    ...Object.keys(ATTRIBUTES).flatMap((name) => [name, `r${name}`]),
+    ...Object.keys(PROPAGATION).flatMap((name) => [name, `r${name}`]),
+    'bind',
+    'rbind',
+    'idmap',
+    'ridmap',
+    'tmpcopyup',
+    ...[...IGNORED].filter((name) => name !== ''),
+  ]),
+].sort();
+
 /** Sorts options. Throws INVALID_MOUNT_OPTION for one that only another runtime understands. */
 export function parseMountOptions(options: readonly string[] = []): MountOptions {
   let bind = false;
@@ -68,6 +86,8 @@ export function parseMountOptions(options: readonly string[] = []): MountOptions
   let propagation = 0;
   let propagationRecursive = false;
   let idmap = false;
+  let idmapRecursive = false;
+  let copyUp = false;
   const data: string[] = [];
   for (const option of options) {
     const own = ATTRIBUTES[option];
@@ -86,8 +106,11 @@ export function parseMountOptions(options: readonly string[] = []): MountOptions
     else if (option === 'rbind') {
       bind = true;
       recursive = true;
-    } else if (option === 'idmap' || option === 'ridmap') idmap = true;
-    else if (option === 'tmpcopyup' || option === 'copy-symlink' || option === 'src-nofollow') {
+    } else if (option === 'idmap' || option === 'ridmap') {
+      idmap = true;
+      idmapRecursive = option === 'ridmap';
+    } else if (option === 'tmpcopyup') copyUp = true;
+    else if (option === 'copy-symlink' || option === 'src-nofollow') {
       throw new NodeletError('INVALID_MOUNT_OPTION', `mount option "${option}" is not supported`);
     } else if (!IGNORED.has(option)) data.push(option);
   }
@@ -102,5 +125,7 @@ export function parseMountOptions(options: readonly string[] = []): MountOptions
     propagationRecursive,
     data,
     idmap,
+    idmapRecursive,
+    copyUp,
   };
 }

@@ -123,6 +123,24 @@ export type Operation =
   | { readonly op: 'exec-profile'; readonly name: string }
   /** fails where what was opened is of another type (S_IFMT) than the volume has to be */
   | { readonly op: 'expect-type'; readonly tree: number; readonly type: number }
+  /** a SEQPACKET socket that `await-start` waits at */
+  | { readonly op: 'listen'; readonly directory: string; readonly name: string; readonly out: number }
+  /** tells that this point is reached and waits for `proceed`, which brings the state that hooks read */
+  | { readonly op: 'checkpoint' }
+  /** runs a program to its end, the state on its standard input; at most `timeout` seconds, 0 for ever */
+  | { readonly op: 'hook'; readonly path: string; readonly argv: readonly string[]; readonly env: readonly string[]; readonly timeout: number }
+  /** fills a file system that is not attached yet with what is at the path inside the root */
+  | { readonly op: 'copy-up'; readonly tree: number; readonly root: number; readonly path: string }
+  /** personality */
+  | { readonly op: 'personality'; readonly domain: number }
+  /** ioprio_set of the calling process */
+  | { readonly op: 'io-priority'; readonly value: number }
+  /** sched_setattr of the calling process */
+  | { readonly op: 'scheduler'; readonly policy: number; readonly flags: bigint | number; readonly nice: number; readonly priority: number; readonly runtime: bigint | number; readonly deadline: bigint | number; readonly period: bigint | number }
+  /** these become 3, 4, … and stay open */
+  | { readonly op: 'pass-descriptors'; readonly slots: readonly number[] }
+  /** tells the shim that everything is ready, then waits for a connection: its first packet is the state, its end without a word means that the program runs */
+  | { readonly op: 'await-start'; readonly socket: number }
 ;
 
 export type OperationName = Operation['op'];
@@ -191,6 +209,15 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   'drop-descriptors': { code: 54, side: 'child', doc: "closes every descriptor above 2 but the way back to the shim and those in `keep`: before a child is born that others may look into", fields: [["keep","u32s"]] },
   'exec-profile': { code: 55, side: 'child', doc: "the AppArmor profile of the program that is executed: /proc/self/attr/apparmor/exec, after checking that it is procfs", fields: [["name","str"]] },
   'expect-type': { code: 56, side: 'child', doc: "fails where what was opened is of another type (S_IFMT) than the volume has to be", fields: [["tree","slot"],["type","u32"]] },
+  'listen': { code: 57, side: 'shim', doc: "a SEQPACKET socket that `await-start` waits at", fields: [["directory","str"],["name","str"],["out","out"]] },
+  'checkpoint': { code: 58, side: 'child', doc: "tells that this point is reached and waits for `proceed`, which brings the state that hooks read", fields: [] },
+  'hook': { code: 59, side: 'child', doc: "runs a program to its end, the state on its standard input; at most `timeout` seconds, 0 for ever", fields: [["path","str"],["argv","strs"],["env","strs"],["timeout","u32"]] },
+  'copy-up': { code: 60, side: 'child', doc: "fills a file system that is not attached yet with what is at the path inside the root", fields: [["tree","slot"],["root","slot"],["path","str"]] },
+  'personality': { code: 61, side: 'child', doc: "personality", fields: [["domain","u32"]] },
+  'io-priority': { code: 62, side: 'child', doc: "ioprio_set of the calling process", fields: [["value","u32"]] },
+  'scheduler': { code: 63, side: 'child', doc: "sched_setattr of the calling process", fields: [["policy","u32"],["flags","u64"],["nice","i32"],["priority","u32"],["runtime","u64"],["deadline","u64"],["period","u64"]] },
+  'pass-descriptors': { code: 64, side: 'child', doc: "these become 3, 4, … and stay open", fields: [["slots","u32s"]] },
+  'await-start': { code: 65, side: 'child', doc: "tells the shim that everything is ready, then waits for a connection: its first packet is the state, its end without a word means that the program runs", fields: [["socket","slot"]] },
 };
 
 export type Message =
@@ -232,6 +259,12 @@ export type Message =
   | { readonly type: 'attach'; readonly name: string; readonly stdin: number; readonly stdout: number; readonly stderr: number; readonly once: number }
   /** which of them came along: the input is the container's own pipe or terminal, an output a pipe that the shim copies to; descriptors: those that are 1, in this order */
   | { readonly type: 'attached'; readonly stdin: number; readonly stdout: number; readonly stderr: number; readonly terminal: number }
+  /** event: a child waits at a `checkpoint` */
+  | { readonly type: 'reached'; readonly pid: number }
+  /** lets a child go on from its checkpoint */
+  | { readonly type: 'proceed'; readonly name: string; readonly state: string }
+  /** for a shim without a socket of its own: its processes outlive it; unless told to stay it ends now */
+  | { readonly type: 'leave'; readonly stay: number }
 ;
 
 export type MessageName = Message['type'];
@@ -256,4 +289,7 @@ export const MESSAGES: Readonly<Record<MessageName, { readonly code: number; rea
   'log-lost': { code: 17, fields: [["name","str"],["error","u32"],["bytes","u64"]] },
   'attach': { code: 18, fields: [["name","str"],["stdin","u32"],["stdout","u32"],["stderr","u32"],["once","u32"]] },
   'attached': { code: 19, fields: [["stdin","u32"],["stdout","u32"],["stderr","u32"],["terminal","u32"]] },
+  'reached': { code: 20, fields: [["pid","u32"]] },
+  'proceed': { code: 21, fields: [["name","str"],["state","str"]] },
+  'leave': { code: 22, fields: [["stay","u32"]] },
 };

@@ -12,7 +12,38 @@ export interface OciSpec {
   readonly process: OciProcess;
   readonly mounts: readonly OciMount[];
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly hooks?: OciHooks;
   readonly linux: OciLinux;
+}
+
+export interface OciHook {
+  readonly path: string;
+  readonly args?: readonly string[];
+  readonly env?: readonly string[];
+  /** Seconds. */
+  readonly timeout?: number;
+}
+
+export const HOOK_KINDS = [
+  'prestart',
+  'createRuntime',
+  'createContainer',
+  'startContainer',
+  'poststart',
+  'poststop',
+] as const;
+export type OciHookKind = (typeof HOOK_KINDS)[number];
+export type OciHooks = Readonly<Partial<Record<OciHookKind, readonly OciHook[]>>>;
+
+export interface OciScheduler {
+  readonly policy: number;
+  readonly flags: number;
+  readonly nice: number;
+  readonly priority: number;
+  /** Nanoseconds. */
+  readonly runtime: number;
+  readonly deadline: number;
+  readonly period: number;
 }
 
 export interface OciProcess {
@@ -35,6 +66,11 @@ export interface OciProcess {
   readonly oomScoreAdj?: number;
   /** A loaded AppArmor profile that the program begins under. */
   readonly apparmorProfile?: string;
+  /** Class and level as ioprio_set(2) takes them. */
+  readonly ioPriority?: number;
+  readonly scheduler?: OciScheduler;
+  /** As personality(2) takes it. */
+  readonly personality?: number;
 }
 
 export interface OciCapabilities {
@@ -74,6 +110,8 @@ export interface OciMount {
   readonly layers?: readonly string[];
   /** Ours: what `source` has to be when it is mounted. */
   readonly sourceType?: MountSourceType;
+  /** Ours: the pod slot of the user namespace that has the mappings; default the container's own. */
+  readonly idMapSlot?: number;
 }
 
 export type OciNamespaceType = 'pid' | 'network' | 'ipc' | 'uts' | 'mount' | 'user' | 'cgroup' | 'time';

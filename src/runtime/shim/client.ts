@@ -88,6 +88,8 @@ interface Waiting {
 export class ShimClient {
   readonly exited = new Emitter<ExitedEvent>();
   readonly logLost = new Emitter<LogLostEvent>();
+  /** A child of that pid waits at a `checkpoint`. */
+  readonly reached = new Emitter<number>();
   readonly gone = new Emitter<void>();
   readonly #socket: Fd;
   readonly #watcher: FdWatcher;
@@ -146,6 +148,7 @@ export class ShimClient {
   #event(message: Message): void {
     if (message.type === 'exited') this.exited.emit(message);
     else if (message.type === 'log-lost') this.logLost.emit(message);
+    else if (message.type === 'reached') this.reached.emit(message.pid);
   }
 
   #answer(request: number, message: Message, fds: Fd[]): void {
@@ -328,6 +331,16 @@ export class ShimClient {
 
   forget(name: string): Promise<void> {
     return this.#done({ type: 'forget', name });
+  }
+
+  /** Lets a child go on from its checkpoint, with the state for the hooks after it. */
+  proceed(name: string, state: string): Promise<void> {
+    return this.#done({ type: 'proceed', name, state });
+  }
+
+  /** From here on the processes outlive the shim, which ends now unless it is to stay. */
+  leave(stay: boolean): Promise<void> {
+    return this.#done({ type: 'leave', stay: stay ? 1 : 0 });
   }
 
   /** Ends the shim. Throws SHIM_REFUSED (EBUSY) while a process runs. */

@@ -8,8 +8,9 @@ import { ShimClient } from './client.ts';
 
 export interface ShimStart {
   readonly sandboxId: string;
+  /** Empty: the shim lives for this connection alone, and its processes may outlive it (`leave`). */
   readonly socketPath: string;
-  /** The open v2 cgroup that the shim is born in. */
+  /** The open v2 cgroup that the shim is born in; -1: the caller's. */
   readonly cgroup: number;
 }
 

@@ -17,12 +17,14 @@ describe('mount options', () => {
     ],
     ['private', ['private'], { propagation: MS.PRIVATE, propagationRecursive: false }],
     ['for the file system', ['mode=755', 'size=64k', 'defaults'], { data: ['mode=755', 'size=64k'], set: 0 }],
-    ['idmap', ['bind', 'idmap'], { idmap: true }],
+    ['idmap', ['bind', 'idmap'], { idmap: true, idmapRecursive: false }],
+    ['idmap of the whole tree', ['rbind', 'ridmap'], { idmap: true, idmapRecursive: true }],
+    ['copy-up', ['tmpcopyup', 'size=1m'], { copyUp: true, data: ['size=1m'] }],
   ] as const)('%s', (_, options, expected) => {
     expect(parseMountOptions(options)).toMatchObject(expected);
   });
 
-  test.each(['tmpcopyup', 'copy-symlink', 'src-nofollow'])('%s is refused by name', (option) => {
+  test.each(['copy-symlink', 'src-nofollow'])('%s is refused by name', (option) => {
     expect(() => parseMountOptions([option])).toThrow(`mount option "${option}" is not supported`);
   });
 });
