@@ -15,6 +15,7 @@ import {
 } from './compile-devices.ts';
 import {
   beforePivot,
+  dropForGood,
   frontSlots,
   listenOperations,
   rootPropagation,
@@ -195,6 +196,7 @@ export function compileContainer(spec: OciSpec, context: ContainerContext): Laun
     { op: 'session' },
     ...(earlyStreams ? [] : streamOperations(spec, root, io, spec.process.user.uid)),
     ...late.map((write): Operation => ({ op: 'write-slot', file: write.slot, data: write.value, flags: 0 })),
+    ...(front === undefined ? [] : dropForGood(socket, passed.preserve)),
     ...identityOperations(
       spec.process,
       context.seccomp,

@@ -67,7 +67,10 @@ export function compileExec(process: OciProcess, context: ExecContext): LaunchPl
     operations.push(terminalOperation(process.consoleSize, process.user.uid, root, false));
   }
   operations.push(
-    ...identityOperations(process, context.seccomp, { operations: passOperations(kept), keep: preserve }),
+    ...identityOperations(process, context.seccomp, {
+      operations: passOperations(kept),
+      close: 3 + preserve,
+    }),
   );
   return { kind: 'exec', name: context.id, operations };
 }

@@ -38,21 +38,27 @@ export function beforePivot(spec: OciSpec): Operation[] {
   return [{ op: 'checkpoint' }, ...createContainer.map(hookOperation)];
 }
 
-/** Just before exec: the container is created and waits to be started. */
+/**
+ * Once the streams are in place: it may wait for long, in sight of whoever shares its PID namespace, so nothing of the host is
+ * left to be found. Before any filter, which may not know close_range(2).
+ */
+export function dropForGood(socket: number, preserve: readonly number[]): Operation[] {
+  return [{ op: 'drop-descriptors', keep: [...preserve, socket] }];
+}
+
+/** Just before exec: the container is created and waits to be started. What is not to be kept was closed before. */
 export function startOperations(
   spec: OciSpec,
   socket: number,
   preserve: readonly number[],
-): { readonly operations: readonly Operation[]; readonly keep: number } {
+): { readonly operations: readonly Operation[]; readonly close: number | undefined } {
   return {
     operations: [
-      // It may wait for long, in sight of whoever shares its PID namespace: nothing of the host is left to be found.
-      { op: 'drop-descriptors', keep: [...preserve, socket] },
       ...passOperations(preserve),
       { op: 'await-start', socket },
       ...(spec.hooks?.startContainer ?? []).map(hookOperation),
     ],
-    keep: preserve.length,
+    close: undefined,
   };
 }
 

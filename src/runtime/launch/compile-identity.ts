@@ -66,12 +66,15 @@ function infinity(value: number): bigint {
 /**
  * From the working directory to exec (reference order: runtime.md §1.6). A filter that needs CAP_SYS_ADMIN goes in
  * first, one under no_new_privs last: then only execve itself has to be allowed by it. `last` comes before descriptors are
- * closed, `keep` of them stay open.
+ * closed, from its `close` on.
  */
 export function identityOperations(
   process: OciProcess,
   seccomp: SeccompProgram | undefined,
-  last: { readonly operations: readonly Operation[]; readonly keep: number } = { operations: [], keep: 0 },
+  last: { readonly operations: readonly Operation[]; readonly close: number | undefined } = {
+    operations: [],
+    close: 3,
+  },
 ): Operation[] {
   const { user } = process;
   const path = [...process.env].reverse().find((entry) => entry.startsWith('PATH='));
@@ -112,7 +115,7 @@ export function identityOperations(
   });
   operations.push({ op: 'death-signal', signal: 0 });
   operations.push(...last.operations);
-  operations.push({ op: 'close-descriptors', from: 3 + last.keep });
+  if (last.close !== undefined) operations.push({ op: 'close-descriptors', from: last.close });
   if (!early) operations.push(...filter);
   operations.push({ op: 'execute', argv: [...process.args], env: [...process.env] });
   return operations;
