@@ -28,8 +28,11 @@ beforeAll(async () => {
   world = await PodWorld.open(field);
 });
 afterAll(async () => {
-  await world?.close();
-  await field?.close();
+  try {
+    await world?.close();
+  } finally {
+    await field?.close();
+  }
 });
 
 const waiting = ({ containerStatuses }: PodStatus): string | undefined =>

@@ -16,8 +16,11 @@ beforeAll(async () => {
   world = await PodWorld.open(fixture);
 });
 afterAll(async () => {
-  await world?.close();
-  await fixture?.close();
+  try {
+    await world?.close();
+  } finally {
+    await fixture?.close();
+  }
 });
 
 /** A container of a script, as a manifest has it. */
