@@ -1,7 +1,7 @@
 // Builds the addon and the shim with node-gyp. Node's headers are taken from beside the node binary where they
 // stand there, so that the build needs no network; a missing compiler is said by name.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, utimesSync } from 'node:fs';
+import { existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -42,7 +42,10 @@ if (!existsSync(gyp)) {
 }
 const headers = localHeaders();
 const args = [gyp, process.argv.includes('--clean') ? 'rebuild' : 'build', '--loglevel=error'];
-if (!existsSync(join(root, 'build', 'Makefile'))) args[1] = 'rebuild';
+// The Makefile holds paths and Node's own settings: a checkout that was moved, or another Node, begins anew.
+const made = join(root, 'build', 'made-for');
+const here = `${root} ${process.version} ${process.arch}\n`;
+if (!existsSync(made) || readFileSync(made, 'utf8') !== here) args[1] = 'rebuild';
 if (headers !== undefined) args.push(`--nodedir=${headers}`);
 const built = spawnSync(process.execPath, args, {
   cwd: root,
@@ -53,6 +56,7 @@ if (built.status !== 0) {
   process.stderr.write(`${built.stdout}${built.stderr}\ncannot build nodelet's native parts (see above)\n`);
   process.exit(1);
 }
+writeFileSync(made, here);
 // make leaves alone what has not changed; setup compares times of all sources with both.
 const now = new Date();
 for (const name of ['nodelet.node', 'nodelet-shim'])
