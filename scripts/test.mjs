@@ -25,6 +25,9 @@ const GATES = {
 const SUITES = {
   unit: { title: 'unit tests', project: 'unit' },
   integration: { title: 'integration tests', project: 'integration', retry: true },
+  security: { title: 'known escapes, as attacks', project: 'security', retry: true },
+  cri: { title: 'critest and crictl', script: 'scripts/test-cri.mjs' },
+  oci: { title: 'podman, containerd and runtime-tools over nodelet oci', project: 'oci', retry: true },
   vm: { title: 'integration tests in a VM with pure cgroup v2', script: 'scripts/test-vm.mjs', long: true },
 };
 
