@@ -50,11 +50,18 @@ static int configure(int context, const char *option) {
   return syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, equals + 1, 0) < 0 ? -errno : 0;
 }
 
+static int names_source(const struct op_mount *a) {
+  const uint8_t *cursor = a->options.data;
+  for (uint32_t i = 0; i < a->options.count; i++)
+    if (strncmp(next_str(&cursor), "source=", 7) == 0) return 1;
+  return 0;
+}
+
 int run_mount(struct runner *r, const struct op_mount *a) {
   AUTO_CLOSE int context = (int)syscall(SYS_fsopen, a->type, FSOPEN_CLOEXEC);
   if (context < 0) return fail_with(r, errno, "%s", a->type);
-  /* What /proc/mounts shows in the first column; some file systems take none. */
-  (void)!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", a->type, 0);
+  /* What /proc/mounts shows in the first column, once only; some file systems take none. */
+  if (!names_source(a)) (void)!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", a->type, 0);
   const uint8_t *cursor = a->options.data;
   for (uint32_t i = 0; i < a->options.count; i++) {
     const char *option = next_str(&cursor);

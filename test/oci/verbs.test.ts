@@ -1,8 +1,9 @@
 /** Each verb on the real kernel, as conmon and containerd call them. */
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Json, OciFixture } from '../fixtures/oci.ts';
+import { hierarchiesOf } from '../fixtures/oci-cgroups.ts';
 
 const LOOP = ['sh', '-c', 'trap "exit 3" TERM; touch /tmp/up; while :; do sleep 0.05; done'];
 
@@ -440,6 +441,30 @@ describe('config.json', () => {
     expect(out).toContain('copied');
   });
 
+  test('a file system of its own shows its source, or its type where there is none', () => {
+    const out = text('cat /proc/self/mounts', (config) => {
+      config.mounts.push(
+        { destination: '/named', type: 'tmpfs', source: 'scratch', options: ['size=1m'] },
+        { destination: '/plain', type: 'tmpfs' },
+      );
+      config.root.readonly = false;
+    });
+    expect(out).toMatch(/^scratch \/named tmpfs .*size=1024k/m);
+    expect(out).toMatch(/^tmpfs \/plain tmpfs /m);
+    expect(out).toMatch(/^shm \/dev\/shm tmpfs /m);
+  });
+
+  test('a device is mounted by its path: one that is none is an error with its name', () => {
+    const { id, directory } = oci.bundle(['true'], (config) => {
+      config.mounts.push({ destination: '/disk', type: 'ext4', source: '/dev/zero' });
+      config.root.readonly = false;
+    });
+    const done = oci.run(['run', '--bundle', directory, id]);
+    expect(done.status).toBe(1);
+    expect(done.stderr).toContain('/dev/zero');
+    expect(oci.leftovers(id)).toEqual([]);
+  });
+
   test('namespaces by path, hostname, sysctls', () => {
     const first = oci.bundle(LOOP, (config) => {
       config.hostname = 'first';
@@ -593,6 +618,14 @@ describe('what cannot be meant is refused by name, and nothing is made', () => {
     expect(done.status).toBe(1);
     expect(done.stderr).toContain(words);
     expect(oci.leftovers(bundle.id)).toEqual([]);
+  });
+
+  test('of a cgroup path that leads elsewhere nothing is made', () => {
+    const bundle = oci.bundle(['true']);
+    bundle.config.linux.cgroupsPath = `${oci.cgroup}-elsewhere/../x/y`;
+    bundle.write();
+    expect(oci.create(bundle).stderr).toContain('".."');
+    for (const root of hierarchiesOf()) expect(existsSync(`${root}${oci.cgroup}-elsewhere`)).toBe(false);
   });
 
   test.each(['../x', '.', '..', 'a/b', '', 'a b', 'x'.repeat(300)])('the id %j', (id) => {

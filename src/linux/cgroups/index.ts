@@ -24,6 +24,7 @@ export {
 export { listOwned, type OwnedCgroup, processesIn } from './members.ts';
 export {
   checkOwnedRoot,
+  checkPath,
   type JoinTargets,
   joinTargets,
   type PlanOptions,

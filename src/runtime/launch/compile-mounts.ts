@@ -204,7 +204,7 @@ export function mountOperations(
     operations.push({
       op: 'mount',
       type: mount.type ?? 'none',
-      options: [...options.data],
+      options: [...sourceOption(mount), ...options.data],
       attributes: options.copyUp ? options.set & ~MOUNT_ATTR.RDONLY : options.set,
       out: made,
     });
@@ -215,6 +215,11 @@ export function mountOperations(
     operations.push({ op: 'attach-in', tree: made, root, path, flags: plain ? FLAGS.NO_SYMLINKS : 0 });
   }
   return operations;
+}
+
+/** A device, or what /proc/mounts shows in its first column; without it the shim writes the type there. */
+function sourceOption({ source, type }: OciMount): string[] {
+  return source === undefined || source === '' || source === type ? [] : [`source=${source}`];
 }
 
 const KERNEL_TYPES = new Set(['proc', 'sysfs', 'devpts', 'mqueue']);

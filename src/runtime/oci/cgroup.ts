@@ -9,6 +9,7 @@ import {
   applySteps,
   type CgroupHost,
   type CgroupStep,
+  checkPath,
   directoryOf,
   joinTargets,
   planCgroup,
@@ -31,7 +32,10 @@ export function cgroupPath(asked: string | undefined, id: string): string {
       `config.json: linux.cgroupsPath ${JSON.stringify(asked)}`,
       'it names a systemd unit, and cgroups are made directly; use the cgroupfs driver (podman: --cgroup-manager=cgroupfs, containerd: SystemdCgroup = false)',
     );
-  return `/${asked.split('/').filter(Boolean).join('/')}`;
+  const path = `/${asked.split('/').filter(Boolean).join('/')}`;
+  // Before a parent of it is made.
+  checkPath(path);
+  return path;
 }
 
 function parentsOf(path: string): string[] {
