@@ -2,6 +2,8 @@
  * Nodelet's runtime against containerd with runc, both behind their CRI socket: one client, the same calls, the same image
  * and configuration, both with a bridge network, in one run. `npm run bench:cri`; $ROUNDS and $PODS make it smaller.
  *
+ * Their records of what runs are on a tmpfs, as on an ordinary host (/run), images and layers on the disk.
+ *
  * What is timed in turn is timed in turn: a machine that slows down slows both. What fills the machine (many pods) is done
  * by one side after the other, each alone. CPU is that of the daemon, its shims and what they have waited for: for
  * containerd that includes runc, for both the programs that were run.
@@ -205,6 +207,7 @@ const spread = (values: readonly number[]) =>
   [0.1, 0.5, 0.9].map((q) => quantile(values, q).toFixed(1)).join(', ');
 
 const folder = mkdtempSync(join(tmpdir(), 'nodelet-bcri-'));
+const memory = mkdtempSync('/dev/shm/nodelet-bcri-');
 const registry = await startRegistry();
 const sides: Side[] = [];
 try {
@@ -215,7 +218,7 @@ try {
     ['c', startContainerd],
   ] as const) {
     mkdirSync(join(folder, name));
-    const server = await start({ folder: join(folder, name), certs, quiet: true });
+    const server = await start({ folder: join(folder, name), certs, quiet: true, state: join(memory, name) });
     const client = await connectCri(server.socket);
     sides.push({ server, client, logs: join(folder, name, 'logs') });
     for (const image of [BUSYBOX, PAUSE]) await client.images.pullImage({ image: { image } });
@@ -284,5 +287,5 @@ try {
   await removeCgroup(readCgroupHost(), CGROUP_ROOT, { deadline: 5000 });
   removePeerCgroup(CGROUP);
   await registry.stop();
-  rmSync(folder, { recursive: true, force: true });
+  for (const one of [folder, memory]) rmSync(one, { recursive: true, force: true });
 }

@@ -42,6 +42,8 @@ export interface Place {
   readonly certs: string;
   /** Warnings only; else all that the server can say. */
   readonly quiet?: boolean;
+  /** For what a reboot ends, which an ordinary host has on a tmpfs; below `folder` by default. */
+  readonly state?: string;
 }
 
 /** Until a connection is taken. Throws with the log where the server ends or does not come up. */
@@ -108,13 +110,14 @@ async function launch(
   return { name, socket, pid, log, processes, [Symbol.asyncDispose]: stop };
 }
 
-export async function startNodelet({ folder, certs, quiet = false }: Place): Promise<CriServer> {
+export async function startNodelet({ folder, certs, quiet = false, state }: Place): Promise<CriServer> {
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, 'cri.sock');
   const own = ['--root', join(folder, 'root'), '--cri-socket', socket];
+  if (state !== undefined) own.push('--state', state);
   const apart = ['--cgroup-root', CGROUP_ROOT, '--bridge', 'cri0', '--pod-cidr', '10.233.0.0/16'];
   const args = ['cri', ...own, ...apart, '--registry-hosts', certs, '--log-level', quiet ? 'warn' : 'debug'];
-  const shims = () => processesOf('nodelet-shim', join(folder, 'root'));
+  const shims = () => processesOf('nodelet-shim', state ?? join(folder, 'root'));
   // As it is installed: its first line has options for Node.
   const program = join(packageRoot(), 'bin', 'nodelet.mjs');
   return await launch('nodelet', folder, socket, [program, ...args], shims);
@@ -133,14 +136,18 @@ function removeGroup(path: string): void {
   rmdirSync(path);
 }
 
-export async function startContainerd({ folder, certs }: Place): Promise<CriServer> {
+export async function startContainerd({
+  folder,
+  certs,
+  state = join(folder, 'state'),
+}: Place): Promise<CriServer> {
   for (const name of ['cni', 'ipam']) mkdirSync(join(folder, name), { recursive: true });
   const socket = join(folder, 'c.sock');
   const cri = 'plugins."io.containerd.grpc.v1.cri"';
   const config = [
     'version = 2',
     `root = "${join(folder, 'root')}"`,
-    `state = "${join(folder, 'state')}"`,
+    `state = "${state}"`,
     '[grpc]',
     `address = "${socket}"`,
     '[ttrpc]',
