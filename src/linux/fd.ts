@@ -1,3 +1,4 @@
+import { close } from 'node:fs';
 import { type NativeWatcher, native } from './native.ts';
 import { check } from './syscall-error.ts';
 
@@ -30,6 +31,18 @@ export class Fd implements Disposable {
     if (this.#fd < 0) return;
     native().close(this.#fd);
     this.#fd = -1;
+  }
+
+  /**
+   * The same on another thread, for a last descriptor with which the kernel takes something apart before it answers: a mount
+   * that nobody else has (dissolve_on_fput waits for every CPU), a namespace.
+   */
+  async closeAway(): Promise<void> {
+    if (this.#fd < 0) return;
+    const fd = this.release();
+    await new Promise<void>((resolve) => {
+      close(fd, () => resolve());
+    });
   }
 
   [Symbol.dispose](): void {

@@ -44,6 +44,14 @@ export class Sandbox {
     return { hostNetwork: !this.namespaceModes.network };
   }
 
+  /** As `release`, where what was held may end with it: the event loop does not wait for that. */
+  async releaseLast(): Promise<void> {
+    const last = [...this.namespaces.values()];
+    this.namespaces.clear();
+    this.release();
+    await Promise.all(last.map((fd) => fd.closeAway()));
+  }
+
   /** Closes what this process holds; the pod itself goes on. */
   release(): void {
     this.shim?.close();

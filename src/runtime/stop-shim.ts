@@ -26,7 +26,7 @@ export async function stopShim(context: RuntimeContext, sandbox: Sandbox): Promi
   }
   await context.cgroups.killShimGroup(record.id);
   if (shimPidfd !== undefined) await reap(shimPidfd.number);
-  sandbox.release();
+  await sandbox.releaseLast();
   record.shimPid = 0;
   record.pausePid = 0;
 }
