@@ -266,13 +266,18 @@ describe('a pod', () => {
       volumes,
     });
     expect(await world.logs(good.uid, { container: 'a' })).toBe('inside\n');
-    const evil = await run({
+    const evil = await world.add({
       initContainers: [init],
       containers: [script('a', 'ls /part', { volumeMounts: mount('evil') })],
       volumes,
     });
-    expect(exitOf(evil, 'a')).toMatchObject({ exitCode: 128, reason: 'StartError' });
-    expect(exitOf(evil, 'a')?.message).toContain('"evil"');
+    const waitingOf = ({ containerStatuses }: PodStatus) => containerStatuses?.[0]?.state?.waiting;
+    const refused = await world.status(
+      evil,
+      (now) => waitingOf(now)?.reason === 'CreateContainerConfigError',
+    );
+    expect(waitingOf(refused)?.message).toMatch(/^cannot open the subPath ".*\/work\/evil": EXDEV/);
+    await world.kubelet.remove(evil, { grace: 0 });
   });
 
   it('runs on while the agent is replaced; what ended meanwhile is known', async () => {
