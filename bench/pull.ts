@@ -6,7 +6,8 @@
  * new one, and whoever comes second pays for it (measured: 5 s of system time became 24). Each is timed until it returns and
  * again until its files are on the disk (`sync -f`): Nodelet does that before an image gets its name, the others never.
  *
- * Then what a pull costs when it is not alone (ten at once), not the first (layers present), or was cut off (killed at 90 %).
+ * Then whether its tree is the one that `umoci unpack` makes, entry by entry, and what a pull costs when it was cut off (killed at
+ * 90 %), not the first (layers present), or not alone (ten at once): without the race, for ROUNDS of 0.
  * `NODELET_BENCH_IMAGE=DIR` keeps the generated image there for the next run. Exit 1 where a goal is missed.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
@@ -24,7 +25,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLog } from '../src/base/index.ts';
-import { openImages } from '../src/image/index.ts';
+import { openImages, unmountImage } from '../src/image/index.ts';
+import { compareTrees } from '../src/image/unpack/compare.ts';
 import { removePath } from '../src/image/unpack/tree.ts';
 import { packageRoot } from '../src/linux/package-root.ts';
 import { type Cost, cost } from '../test/fixtures/cost.ts';
@@ -48,6 +50,7 @@ if (process.env.NODELET_BENCH_INSIDE === undefined) {
 const base = mkdtempSync(join(tmpdir(), 'nodelet-pull-'));
 const layout = process.env.NODELET_BENCH_IMAGE ?? join(base, 'layout');
 const cli = join(packageRoot(), 'dist', 'cli.js');
+const workerFile = join(packageRoot(), 'dist', 'image-worker.js');
 let missed = false;
 
 function goal(text: string, holds: boolean): void {
@@ -166,12 +169,39 @@ function stored(images: string): number {
     .reduce((sum, stat) => sum + (stat === undefined ? 0 : stat.blocks * 512), 0);
 }
 
+/** The image as overlayfs shows it, against the bundle of `umoci unpack`: the directory at the top is not in the layers. */
+async function sameAsUmoci(host: string): Promise<void> {
+  using disk = freshDisk();
+  const path = (name: string): string => join(disk.folder, name);
+  const images = openImages({ root: path('root'), log: silentLog, workerFile });
+  try {
+    const { id } = await images.pull(`${host}/bench/pull:1`);
+    execFileSync('umoci', ['unpack', '--image', `${layout}:1`, path('bundle')], { stdio: 'pipe' });
+    mkdirSync(path('shown'));
+    images.mount(id, path('shown'));
+    try {
+      const differences = compareTrees(path('shown'), path('bundle/rootfs'), { plain: true });
+      const entries = execFileSync('find', [path('shown'), '-printf', 'x']).length;
+      goal(
+        differences.length === 0
+          ? `the tree is umoci's: ${entries} entries`
+          : `the tree is not umoci's: ${differences.join('; ')}`,
+        differences.length === 0,
+      );
+    } finally {
+      unmountImage(path('shown'), '');
+    }
+  } finally {
+    await images.close();
+  }
+}
+
 async function others(upstream: string, total: number): Promise<void> {
   await using proxy = await countingProxy(upstream);
   const image = `${proxy.host}/bench/pull:1`;
   using disk = freshDisk();
   const root = join(disk.folder, 'root');
-  const options = { root, log: silentLog, workerFile: join(packageRoot(), 'dist', 'image-worker.js') };
+  const options = { root, log: silentLog, workerFile };
 
   // Killed at 90 %, and pulled again by a new process.
   const child = spawn(process.execPath, [cli, 'image', 'pull', '--root', root, '-q', image], {
@@ -239,7 +269,8 @@ try {
     .map((name) => readFileSync(join(layout, 'blobs', 'sha256', name)).length)
     .reduce((sum, size) => sum + size, 0);
   console.log(`${(total / 1e6).toFixed(0)} MB to pull`);
-  await race(registry.host);
+  if (ROUNDS > 0) await race(registry.host);
+  await sameAsUmoci(registry.host);
   await others(registry.host, total);
 } finally {
   await registry.stop();

@@ -14,6 +14,7 @@ export const IMAGE = { layers: 3, files: 73_000, bytes: 1_200_000_000 } as const
 /** How files and bytes are shared out among the layers, as a base system, its packages and an application have them. */
 const SHARES = [0.5, 0.35, 0.15] as const;
 const FILES_PER_DIRECTORY = 20;
+const FILES_PER_PART = 400;
 const MTIME = 1_700_000_000;
 
 /** A small generator of 32-bit numbers (mulberry32): enough for file sizes and contents. */
@@ -67,11 +68,16 @@ async function writeLayer(folder: string, number: number, pool: Buffer): Promise
     plain.update(chunk);
     if (!gzip.stdin.write(chunk)) await once(gzip.stdin, 'drain');
   };
+  const makeDirectory = async (name: string): Promise<void> =>
+    await write(tarHeader({ name: `${name}/`, type: 'directory', mode: 0o755, mtime: MTIME + number }));
+  const top = `usr/lib/layer${number}`;
+  for (const name of ['.', 'usr', 'usr/lib', top]) await makeDirectory(name);
   let directory = '';
   for (const [i, weight] of weights.entries()) {
+    if (i % FILES_PER_PART === 0) await makeDirectory(`${top}/part${i / FILES_PER_PART}`);
     if (i % FILES_PER_DIRECTORY === 0) {
-      directory = `usr/lib/layer${number}/part${Math.floor(i / 400)}/dir${i / FILES_PER_DIRECTORY}`;
-      await write(tarHeader({ name: `${directory}/`, type: 'directory', mode: 0o755, mtime: MTIME }));
+      directory = `${top}/part${Math.floor(i / FILES_PER_PART)}/dir${i / FILES_PER_DIRECTORY}`;
+      await makeDirectory(directory);
     }
     const size = Math.min(Math.round(weight * scale), 32 * 1024 ** 2);
     const name = `${directory}/file-${i}.${['so', 'py', 'txt', 'h'][i % 4] ?? ''}`;
@@ -83,6 +89,10 @@ async function writeLayer(folder: string, number: number, pool: Buffer): Promise
       left -= piece.length;
     }
     await write(padding(size));
+    if (i % FILES_PER_PART > 0) continue;
+    const link = { mode: 0o777, mtime: MTIME + i, linkName: name } as const;
+    await write(tarHeader({ ...link, name: `${directory}/hard`, type: 'hardlink' }));
+    await write(tarHeader({ ...link, name: `${directory}/soft`, type: 'symlink' }));
   }
   await write(tarEnd);
   gzip.stdin.end();
