@@ -60,7 +60,7 @@ export interface AgentConfig {
     readonly minimumAge: number;
     readonly maximumAge: number;
   };
-  /** False: compressed layers of pulled images are removed when they are unpacked. */
+  /** False: compressed layers of images are removed when they are unpacked. */
   readonly keepImageBlobs: boolean;
   /** Where the runtime is served to others; empty for nowhere. */
   readonly criSocket: string;

@@ -1,7 +1,7 @@
 /** What `nodelet` ends with. As podman's: the numbers of a program that was run never mean Nodelet's own failure. */
 export const EXIT = {
   ok: 0,
-  /** `doctor`: something that is needed is missing. */
+  /** `doctor`, `image verify`: they have worked, and something is missing or wrong. */
   missing: 1,
   /** `run --timeout`, as timeout(1). */
   timeout: 124,

@@ -84,7 +84,7 @@ export async function pull(context: PullContext, request: PullRequest): Promise<
 }
 
 /** Not those of layers that were unpacked for an image that keeps its blobs. */
-function dropBlobs(context: PullContext, manifest: ImageManifest, config: ImageConfig): void {
+export function dropBlobs(context: PullContext, manifest: ImageManifest, config: ImageConfig): void {
   const chain = chainIds(config.rootfs.diff_ids);
   for (const [i, { digest }] of manifest.layers.entries()) {
     failpoint('pull:before-drop');

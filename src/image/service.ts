@@ -39,7 +39,7 @@ import { Lease } from './store/leases.ts';
 import { StorePaths } from './store/paths.ts';
 import { Records } from './store/records.ts';
 import { type ExportFormat, exportImages } from './transfer/export.ts';
-import { type Imported, type ImportOptions, importImages } from './transfer/import.ts';
+import { type Brought, type Imported, type ImportOptions, importImages } from './transfer/import.ts';
 import type {
   ImageRecord,
   ImageServiceOptions,
@@ -65,7 +65,7 @@ function incomplete(image: string, digest: string): NodeletError {
   return new NodeletError(
     'IMAGE_INCOMPLETE',
     `cannot push or export image ${quote(image)}: its blob ${digest} is not kept here`,
-    { hint: `bring it back with: nodelet image pull ${image}` },
+    { hint: `bring it back with nodelet image pull ${image}, or import it again` },
   );
 }
 
@@ -315,7 +315,14 @@ export class ImageService implements ImageSource {
     options: Omit<ImportOptions, 'platform'> & { readonly platform?: string } = {},
   ): Promise<readonly Imported[]> {
     const platform = this.#platform(options.platform);
-    return await this.#changing(importImages(this.#context, this.#pool, path, { ...options, platform }));
+    const brought: Brought = { blobs: new Set(), chains: new Set() };
+    const work = importImages(this.#context, this.#pool, path, { ...options, platform }, brought);
+    try {
+      return await this.#changing(work);
+    } catch (error) {
+      if (!hasCode(error, 'ABORTED')) await this.#catalog.sweep({ ...brought, partials: false });
+      throw error;
+    }
   }
 
   /** Writes images to a file, a new directory or ("-") standard output. */

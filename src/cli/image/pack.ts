@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 import { NodeletError } from '../../base/index.ts';
-import type { PackOptions } from '../../image/index.ts';
+import type { ImageService, PackOptions } from '../../image/index.ts';
 import { count } from '../format/text.ts';
 import { addExamples, collect } from '../options.ts';
 import { note, writeLine } from '../output.ts';
-import { withImages } from './store.ts';
+import { addKeepBlobs, type KeepBlobs, withImages } from './store.ts';
 
 interface Options {
   readonly entrypoint?: string;
@@ -41,6 +41,7 @@ export function registerPack(parent: Command): void {
     .option('--volume <path>', 'a directory that gets a volume', collect)
     .option('--stop-signal <signal>', 'what ends it')
     .option('--no-users', 'without /etc/passwd, /etc/group and /etc/nsswitch.conf');
+  addKeepBlobs(command);
   command.addHelpText(
     'after',
     '\nThe same files give the same image, bit for bit; SOURCE_DATE_EPOCH sets the time in it.',
@@ -52,14 +53,16 @@ export function registerPack(parent: Command): void {
       'a server in Node.js',
     ],
   ]);
-  command.action(async (name: string, paths: readonly string[], options: Options) => {
+  command.action(async (name: string, paths: readonly string[], options: Options & KeepBlobs) => {
     const pack: PackOptions = { users: options.users, config: configOf(options) };
-    await withImages(command, async (images) => {
+    const { keepBlobs } = options;
+    const work = async (images: ImageService): Promise<void> => {
       const packed = await images.pack(name, paths, pack);
       for (const warning of packed.warnings) note(`Warning: ${warning}`);
       note(`${packed.name}: ${count(packed.files, 'file')}`);
       writeLine(packed.id);
-    });
+    };
+    await withImages(command, work, { keepBlobs });
   });
 }
 

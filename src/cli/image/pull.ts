@@ -6,9 +6,9 @@ import { writeLine } from '../output.ts';
 import { PullEventLines } from '../render/pull-events.ts';
 import { PullBoard } from '../render/pulls.ts';
 import { Screen } from '../terminal/screen.ts';
-import { withImages } from './store.ts';
+import { addKeepBlobs, type KeepBlobs, withImages } from './store.ts';
 
-interface Options {
+interface Options extends KeepBlobs {
   readonly platform?: string;
   readonly creds?: string;
   readonly authfile?: string;
@@ -43,6 +43,7 @@ export function registerPull(parent: Command): void {
     .option('--limit-rate <bytes>', 'bytes a second, also as 500K or 10M')
     .option('--progress <kind>', 'tty (bars), plain (lines), or json (an event a line on standard output)')
     .option('-q, --quiet', 'print the ids of the images, and no progress');
+  addKeepBlobs(command);
   addExamples(command, [
     ['nodelet image pull busybox', 'docker.io/library/busybox:latest'],
     ['nodelet image pull --creds me:secret registry.example.com/team/app:1.2', 'from a private registry'],
@@ -55,6 +56,7 @@ export function registerPull(parent: Command): void {
       ...(options.authfile === undefined ? {} : { credentialFile: options.authfile }),
       ...(options.registryHosts === undefined ? {} : { hostDirectories: options.registryHosts }),
       ...(rate === undefined ? {} : { maxBandwidth: rate }),
+      keepBlobs: options.keepBlobs,
     };
     const pullOptions = pullOptionsOf(options);
     const report = reporterOf(options);

@@ -32,6 +32,16 @@ export interface StoreOptions {
   readonly credentialFile?: string;
   readonly hostDirectories?: readonly string[];
   readonly maxBandwidth?: number;
+  readonly keepBlobs?: boolean;
+}
+
+/** `--no-keep-blobs`, for commands that bring images. */
+export function addKeepBlobs(command: Command): void {
+  command.option('--no-keep-blobs', 'remove the compressed layers once they are unpacked');
+}
+
+export interface KeepBlobs {
+  readonly keepBlobs: boolean;
 }
 
 /** Opens the store, and closes it whatever becomes of the work. */

@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander';
 import { NodeletError } from '../../base/index.ts';
-import type { ExportFormat } from '../../image/index.ts';
+import type { ExportFormat, ImageService } from '../../image/index.ts';
 import { addExamples } from '../options.ts';
 import { writeLine } from '../output.ts';
-import { withImages } from './store.ts';
+import { addKeepBlobs, type KeepBlobs, withImages } from './store.ts';
 
-interface ImportOptions {
+interface ImportOptions extends KeepBlobs {
   readonly platform?: string;
 }
 
@@ -20,12 +20,14 @@ export function registerImport(parent: Command): void {
     )
     .argument('[name]', 'a name for the image, in place of its own')
     .option('--platform <os/arch>', "another platform than this machine's");
+  addKeepBlobs(command);
   addExamples(command, [
     ['nodelet image import app.tar', 'what docker save or skopeo has written'],
     ['podman save app | nodelet image import - localhost/app', 'from another program, under another name'],
   ]);
-  command.action(async (path: string, name: string | undefined, { platform }: ImportOptions) => {
-    await withImages(command, async (images) => {
+  command.action(async (path: string, name: string | undefined, options: ImportOptions) => {
+    const { platform, keepBlobs } = options;
+    const work = async (images: ImageService): Promise<void> => {
       const imported = await images.import(path, {
         ...(name === undefined ? {} : { name }),
         ...(platform === undefined ? {} : { platform }),
@@ -34,7 +36,8 @@ export function registerImport(parent: Command): void {
         if (names.length === 0) writeLine(id);
         for (const one of names) writeLine(`${one} ${id}`);
       }
-    });
+    };
+    await withImages(command, work, { keepBlobs });
   });
 }
 

@@ -47,7 +47,7 @@ export function registerVerify(parent: Command): void {
       const report = await withImages(command, async (images) => await images.verify({ mend, deep }));
       if (output === 'table') writeLines(reportLines(report));
       else await writeStructured(report, output);
-      if (report.problems.some(({ mended }) => mended === undefined)) throw new Exit(EXIT.failure);
+      if (report.problems.some(({ mended }) => mended === undefined)) throw new Exit(EXIT.missing);
     },
   );
 }

@@ -21,7 +21,7 @@ import { hasCode, messageOf, NodeletError } from '../../base/index.ts';
 import { quote } from '../digest.ts';
 import { MEDIA } from '../media-types.ts';
 import { machinePlatform } from '../platform.ts';
-import { type PullContext, setNames } from '../pull.ts';
+import { dropBlobs, type PullContext, setNames } from '../pull.ts';
 import { parseReference, storedName } from '../reference.ts';
 import { Lease } from '../store/leases.ts';
 import { padding, tarEnd, tarHeader } from '../transfer/tar-writer.ts';
@@ -135,19 +135,17 @@ export async function pack(
     architecture: architectures[closure.machine ?? -1] ?? machinePlatform().architecture,
     os: 'linux',
     config: runConfig(sources, closure, options),
-    rootfs: { type: 'layers', diff_ids: [layer.digest] },
+    rootfs: { type: 'layers' as const, diff_ids: [layer.digest] },
     history: [{ created, created_by: 'nodelet image pack' }],
   };
   const configBytes = Buffer.from(JSON.stringify(config));
   const configDigest = await context.blobs.put(configBytes, lease);
-  const manifestBytes = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: MEDIA.ociManifest,
-      config: { mediaType: MEDIA.ociConfig, digest: configDigest, size: configBytes.length },
-      layers: [{ mediaType: MEDIA.ociLayer, digest: layer.digest, size: layer.size }],
-    }),
-  );
+  const manifest = {
+    mediaType: MEDIA.ociManifest,
+    config: { mediaType: MEDIA.ociConfig, digest: configDigest, size: configBytes.length },
+    layers: [{ mediaType: MEDIA.ociLayer, ...layer }],
+  };
+  const manifestBytes = Buffer.from(JSON.stringify({ schemaVersion: 2, ...manifest }));
   const manifestDigest = await context.blobs.put(manifestBytes, lease);
   lease.hold({ chains: [layer.digest] });
   const signal = options.signal ?? new AbortController().signal;
@@ -158,6 +156,7 @@ export async function pack(
     belowReady: Promise.resolve(),
     lease,
     signal,
+    dropBlob: !context.keepBlobs,
     onProgress: () => {},
     withBlob: async (work) =>
       await context.blobs.use({
@@ -172,6 +171,7 @@ export async function pack(
   const stored = storedName(reference);
   const names = new Set([stored, `${reference.name}@${manifestDigest}`]);
   context.index.update((old) => setNames(old, names, top, manifestDigest, new Date()));
+  if (!context.keepBlobs) dropBlobs(context, { kind: 'manifest', ...manifest }, config);
   return { id: configDigest, manifestDigest, name: stored, files: entries.size, warnings: closure.warnings };
 }
 

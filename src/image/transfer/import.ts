@@ -17,11 +17,12 @@ import {
 } from '../documents.ts';
 import { MEDIA } from '../media-types.ts';
 import { choosePlatform, formatPlatform, type Platform } from '../platform.ts';
-import { type PullContext, setNames } from '../pull.ts';
+import { dropBlobs, type PullContext, setNames } from '../pull.ts';
 import { parseReference, storedName } from '../reference.ts';
 import type { BlobTarget } from '../store/blobs.ts';
-import { ANNOTATION } from '../store/index-file.ts';
+import { ANNOTATION, type IndexEntry } from '../store/index-file.ts';
 import { Lease } from '../store/leases.ts';
+import type { ImageConfig } from '../types.ts';
 import { detectCompression } from '../unpack/decompress.ts';
 import type { WorkerPool } from '../unpack/pool.ts';
 import { ArchiveSource, DirectorySource, type ImportSource, type SourceFile } from './source.ts';
@@ -52,14 +53,28 @@ interface Candidate {
   readonly layerFile: (layer: Descriptor, index: number) => SourceFile | undefined;
 }
 
+/** What an import has brought that was not here before: it goes again where the import is refused. */
+export interface Brought {
+  readonly blobs: Set<string>;
+  readonly chains: Set<string>;
+}
+
+/** An image whose content is in the store, and that has no name yet. */
+interface Stored extends Candidate {
+  readonly config: ImageConfig;
+  readonly manifestDigest: string;
+}
+
 /** More images in one archive are refused. */
 const maxImages = 200;
 
+/** All images of the archive, or none. `brought` tells of what is there already where it rejects. */
 export async function importImages(
   context: PullContext,
   pool: WorkerPool,
   path: string,
   options: ImportOptions,
+  brought: Brought,
 ): Promise<Imported[]> {
   using lease = new Lease(context.paths);
   const spool = join(context.paths.ingest, lease.nextName());
@@ -68,10 +83,15 @@ export async function importImages(
     const source = await openSource(context, pool, path, spool, options.signal);
     try {
       const candidates = readCandidates(source, options);
-      const done: Imported[] = [];
+      const stored: Stored[] = [];
       for (const candidate of candidates)
-        done.push(await store(context, source, candidate, lease, options.signal));
-      return done;
+        stored.push(await store(context, source, candidate, lease, brought, options.signal));
+      context.index.update((entries) => stored.reduce(recorded, entries));
+      for (const { manifest, config } of stored) if (!context.keepBlobs) dropBlobs(context, manifest, config);
+      return stored.map(({ manifest, names }) => ({
+        id: manifest.config.digest,
+        names: [...new Set(names)],
+      }));
     } finally {
       source.close();
     }
@@ -328,13 +348,19 @@ async function store(
   source: ImportSource,
   candidate: Candidate,
   lease: Lease,
+  brought: Brought,
   signal: AbortSignal = new AbortController().signal,
-): Promise<Imported> {
+): Promise<Stored> {
   const { manifest, manifestBytes, configBytes } = candidate;
   const config = parseConfig(configBytes, manifest.layers.length, `the image config of "${source.name}"`);
   const chain = chainIds(config.rootfs.diff_ids);
   lease.hold({ blobs: manifest.layers.map((layer) => layer.digest), chains: chain });
-  const manifestDigest = await context.blobs.put(manifestBytes, lease);
+  const manifestDigest = sha256(manifestBytes);
+  const own = { digest: manifestDigest, size: manifestBytes.length };
+  for (const { digest, size } of [own, manifest.config, ...manifest.layers])
+    if (!context.blobs.has(digest, size)) brought.blobs.add(digest);
+  for (const id of chain) if (!context.layers.has(id)) brought.chains.add(id);
+  await context.blobs.put(manifestBytes, lease);
   await context.blobs.put(configBytes, lease);
   for (const [i, layer] of manifest.layers.entries()) {
     const file = candidate.layerFile(layer, i);
@@ -358,21 +384,24 @@ async function store(
       belowReady: Promise.resolve(),
       lease,
       signal,
+      dropBlob: !context.keepBlobs,
       onProgress: () => {},
       withBlob,
     });
-    if (!made && !context.blobs.has(layer.digest, layer.size)) {
-      await withBlob(async (blob, own) => await context.layers.verifyBlob(blob, own));
+    if (!made && context.keepBlobs && !context.blobs.has(layer.digest, layer.size)) {
+      await withBlob(async (blob, aborted) => await context.layers.verifyBlob(blob, aborted));
     }
   }
+  return { ...candidate, config, manifestDigest };
+}
+
+/** The index with the image in it. */
+function recorded(entries: readonly IndexEntry[], image: Stored): readonly IndexEntry[] {
+  const { manifest, manifestBytes, manifestDigest, names } = image;
   const top = { mediaType: manifest.mediaType, digest: manifestDigest, size: manifestBytes.length };
-  const names = new Set(candidate.names);
-  context.index.update((entries) => {
-    if (names.size > 0) return setNames(entries, names, top, manifestDigest, new Date());
-    if (entries.some((entry) => entry.digest === manifestDigest)) return entries;
-    return [...entries, { ...top, annotations: { [ANNOTATION.stored]: new Date().toISOString() } }];
-  });
-  return { id: manifest.config.digest, names: [...names] };
+  if (names.length > 0) return setNames(entries, new Set(names), top, manifestDigest, new Date());
+  if (entries.some((entry) => entry.digest === manifestDigest)) return entries;
+  return [...entries, { ...top, annotations: { [ANNOTATION.stored]: new Date().toISOString() } }];
 }
 
 /** A spool file whose digest the worker computed while it wrote it is moved, not copied. */

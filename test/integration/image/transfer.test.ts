@@ -9,6 +9,7 @@ import {
   readFileSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -213,6 +214,26 @@ describe('import', () => {
       store.expectClean();
     }
     expect(images.list()).toEqual([]);
+  });
+
+  test('a refused archive leaves nothing of its good images, and takes nothing that was here', async () => {
+    const layout = at('layout');
+    const good = makeImage({ layers: [tarOf(file('good'))] });
+    const bad = makeImage({ layers: [tarOf(file('fine')), tarOf(file('bad'))] });
+    const names = { 'localhost/good:1': good, 'localhost/bad:1': bad };
+    writeLayout(layout, names);
+    truncateSync(join(layout, 'blobs', 'sha256', bad.layers[1]?.digest.slice(7) ?? ''), 10);
+    for (const path of [layout, pack(layout)]) {
+      expect(await failure(images.import(path))).toMatch(/^SIZE_MISMATCH: /);
+      expect(images.list()).toEqual([]);
+      store.expectClean({ blobs: 0, layers: 0 });
+    }
+    writeLayout(at('first'), { 'localhost/good:1': good });
+    await images.import(at('first'));
+    expect(await failure(images.import(layout))).toMatch(/^SIZE_MISMATCH: /);
+    expect(images.list().map(({ id }) => id)).toEqual([good.id]);
+    store.expectClean({ blobs: 3, layers: 1 });
+    expect((await images.verify({ deep: true })).problems).toEqual([]);
   });
 
   test('a layout whose blobs are links to files of the host', async () => {

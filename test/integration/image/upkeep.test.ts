@@ -382,6 +382,35 @@ describe('with a registry', () => {
   });
 });
 
+test('imported and packed images are kept without their compressed layers too, where that is wanted', async () => {
+  const layout = join(store.folder, 'layout');
+  writeLayout(layout, { [a]: image });
+  const lean = new TestStore();
+  try {
+    const service = lean.open({ keepBlobs: false });
+    await service.import(layout);
+    lean.expectClean({ blobs: 2, layers: 2 });
+    const tool = join(store.folder, 'tool');
+    writeFileSync(tool, 'not a program', { mode: 0o755 });
+    await service.pack(b, [`${tool}:/tool`], { users: false });
+    lean.expectClean({ blobs: 4, layers: 3 });
+    expect(readFileSync(join(service.inspect(b).layers[0]?.path ?? '', 'tool'), 'utf8')).toBe(
+      'not a program',
+    );
+    expect((await service.verify({ deep: true })).problems).toEqual([]);
+    // again, where everything is there
+    await service.import(layout);
+    await service.pack(b, [`${tool}:/tool`], { users: false });
+    lean.expectClean({ blobs: 4, layers: 3 });
+    await service.close();
+    // with the option off again, an import brings them
+    await lean.open().import(layout);
+    lean.expectClean({ blobs: 6, layers: 3 });
+  } finally {
+    await lean.close();
+  }
+});
+
 test('an image is read from umoci’s and skopeo’s own hands after verify has mended it', async () => {
   await add(a, makeImage({ layers: [tarOf(dir('d'), symlink('l', 'd'), file('d/f', 'x'))] }));
   const digest = images.inspect(a).layers[0]?.path ?? '';
