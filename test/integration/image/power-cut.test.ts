@@ -1,10 +1,21 @@
 /**
  * The store's directory is copied before and after every call that makes something last (fsync, syncfs, rename), and what was
  * written and not synced by then is cut off in the copy, as a power cut would do. Each copy has to open as the old state or
- * the new one, and the work that was cut has to succeed on it.
+ * the new one, and the work that was cut has to succeed on it. Copies that are the same to the byte are tried once.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { VerifyReport } from '../../../src/image/index.ts';
@@ -39,12 +50,11 @@ afterAll(async () => {
   await tools.close();
 });
 
-/** Runs a command on the store; returns the copies that were made meanwhile, oldest first. */
+/** Runs a command on the store; returns what a power cut can leave of it, oldest first. */
 async function cuts(store: TestStore, ...args: readonly string[]): Promise<string[]> {
   const target = join(store.folder, `cuts-${args[0]}`);
   mkdirSync(target);
   // Not spawnSync: the registry of a pull is in this process.
-  const { spawn } = await import('node:child_process');
   const child = spawn(process.execPath, [driver, store.root, workerBundle(), ...args], {
     env: { ...process.env, LD_PRELOAD: library, POWER_CUT_SOURCE: store.root, POWER_CUT_TARGET: target },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -58,7 +68,28 @@ async function cuts(store: TestStore, ...args: readonly string[]): Promise<strin
   const numbers = readdirSync(target).filter(
     (name) => /^\d+$/.test(name) && existsSync(join(target, `${name}.list`)),
   );
-  return numbers.sort((x, y) => Number(x) - Number(y)).map((name) => join(target, name));
+  expect(numbers.length).toBeGreaterThan(args[0] === 'remove' ? 2 : 15);
+  const states = new Map<string, string>();
+  for (const copy of numbers.sort((x, y) => Number(x) - Number(y)).map((name) => join(target, name))) {
+    lose(copy);
+    const state = stateOf(copy);
+    if (!states.has(state)) states.set(state, copy);
+  }
+  return [...states.values()];
+}
+
+/** All that a store can read of a directory, but times. */
+function stateOf(folder: string): string {
+  const hash = createHash('sha256');
+  for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
+    const file = join(folder, path);
+    const { mode, uid, gid } = lstatSync(file);
+    hash.update(JSON.stringify([path, mode, uid, gid]));
+    const kind = mode & constants.S_IFMT;
+    if (kind === constants.S_IFREG) hash.update(readFileSync(file));
+    else if (kind === constants.S_IFLNK) hash.update(readlinkSync(file));
+  }
+  return hash.digest('hex');
 }
 
 /** Cuts off what was not synced: half of each file that was written to. */
@@ -77,7 +108,6 @@ async function check(
   names: readonly (readonly string[])[],
   again: (store: TestStore) => Promise<unknown>,
 ): Promise<void> {
-  lose(copy);
   const store = new TestStore(join(copy, '..', `${copy.split('/').at(-1)}-store`));
   mkdirSync(store.folder, { recursive: true });
   execFileSync('mv', [copy, store.root]);
@@ -107,7 +137,6 @@ describe('the power goes', () => {
     const store = new TestStore();
     try {
       const copies = await cuts(store, 'import', layouts.a);
-      expect(copies.length).toBeGreaterThan(15);
       for (const copy of copies)
         await check(copy, [[], [a]], async (cut) => {
           const images = cut.open();
@@ -125,7 +154,6 @@ describe('the power goes', () => {
     try {
       const name = registry.add('x', image);
       const copies = await cuts(store, 'pull', name);
-      expect(copies.length).toBeGreaterThan(15);
       for (const copy of copies)
         await check(copy, [[], [name]], async (cut) => {
           expect((await cut.open().pull(name)).id).toBe(image.id);
@@ -144,7 +172,6 @@ describe('the power goes', () => {
           spawnSync(process.execPath, [driver, store.root, workerBundle(), 'import', layout]).status,
         ).toBe(0);
       const copies = await cuts(store, 'remove', a);
-      expect(copies.length).toBeGreaterThan(2);
       for (const copy of copies)
         await check(copy, [[a, b], [b]], async (cut) => {
           const images = cut.open();

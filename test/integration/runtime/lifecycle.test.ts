@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -8,6 +8,7 @@ import {
   PodSandboxState,
 } from '../../../src/cri/index.ts';
 import { footprint } from '../../fixtures/leaks.ts';
+import { file, makeImage, tarOf, writeLayout } from '../../fixtures/registry-images.ts';
 import {
   type ContainerOptions,
   containerConfig,
@@ -47,6 +48,26 @@ async function stateOf(containerId: string): Promise<number | undefined> {
 }
 
 describe('a container', () => {
+  test('of an image of 130 layers sees all of them, the topmost first, and writes', async () => {
+    const { base, images, runtime } = fixture;
+    const image = 'localhost/deep:1';
+    const bottom = images.resolve(IMAGE)?.chainIds[0] ?? ''; // not compressed: the blob's digest as well
+    const blobs = join(base, 'root', 'images', 'blobs', 'sha256');
+    const programs = readFileSync(join(blobs, bottom.slice(7)));
+    const layers = Array.from({ length: 129 }, (_, i) => tarOf(file(`f${i}`), file('top', String(i))));
+    const layout = join(base, 'deep');
+    writeLayout(layout, {
+      [image]: makeImage({ layers: [programs, ...layers], compress: 'none' }),
+    });
+    await images.import(layout);
+    const script =
+      'set -- /f*; echo $# && read top < /top; echo "$top"; echo new > /top; read top < /top; echo "$top"';
+    const result = await runToEnd(fixture, ['/usr/bin/sh', '-c', script], { image: { image } });
+    expect(result).toMatchObject({ exitCode: 0, output: '129\n128\nnew\n' });
+    expect(await images.remove(image)).toMatchObject({ layers: 129 });
+    expect((await runtime.listPodSandbox({})).items).toEqual([]);
+  });
+
   test('goes from created to running to exited, with times in order', async () => {
     const { runtime } = fixture;
     const podSandboxId = await pod();
