@@ -53,7 +53,7 @@ describe('docs/images.md', () => {
     const known = new Set(Object.keys(SETTINGS).map((name) => `--${flagName(name)}`));
     for (const own of ['--cert-dir', '--tls-verify', '--creds', '--authfile', '--limit-rate', '--progress'])
       known.add(own);
-    known.add('--container-runtime-endpoint');
+    for (const own of ['--container-runtime-endpoint', '--no-keep-blobs']) known.add(own);
     const named = [...text.matchAll(/`[^`\n]*?(--[a-z][a-z-]+)/g)].map(([, flag = '']) => flag);
     expect(named.filter((flag) => !known.has(flag))).toEqual([]);
     expect(named.length).toBeGreaterThan(8);
