@@ -35,9 +35,10 @@ export function containerExited(context: RuntimeContext, container: Container, e
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, sandbox, container);
 }
 
-/** The container's processes are gone or were killed, and nobody saw how it ended. */
+/** The container's processes are gone or were killed, and nobody saw how it ended. Safe to repeat. */
 export function containerLost(context: RuntimeContext, container: Container, message: string): void {
   const { record } = container;
+  if (record.state === 'exited') return;
   record.state = 'exited';
   record.exitCode = 137;
   record.reason = 'ContainerStatusUnknown';
@@ -69,7 +70,14 @@ export function attachShim(context: RuntimeContext, sandbox: Sandbox, shim: Shim
       'log lines could not be written',
     );
   });
-  shim.gone.on(() => void shimGone(context, sandbox, shim));
+  shim.gone.on(() => {
+    shimGone(context, sandbox, shim).catch((error: unknown) => {
+      context.log.error(
+        { sandbox: sandbox.id, error: messageOf(error) },
+        'cannot clean up after a lost shim',
+      );
+    });
+  });
 }
 
 /** Without PID 1 the kernel has killed every container of the namespace; the pod needs a new sandbox. */
@@ -101,22 +109,33 @@ async function shimGone(context: RuntimeContext, sandbox: Sandbox, shim: ShimCli
   }
 }
 
+/** As the shim has written it down, before it ended itself; or else lost. */
+export function unseenExit(context: RuntimeContext, container: Container): void {
+  const exit = context.store.readExit(container.sandbox.id, container.id);
+  if (exit !== undefined) containerExited(context, container, exit);
+  else if (container.record.state === 'running')
+    containerLost(context, container, "the pod's shim has ended, and the container was killed");
+}
+
+/** What cannot be undone of it now holds up nothing: it is tried again when the sandbox is stopped. */
 export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
   const parent = sandbox.record.config.linux?.cgroupParent ?? '';
+  const attempt = async (what: string, work: Promise<void>): Promise<void> => {
+    await work.catch((error: unknown) => {
+      context.log.warn({ sandbox: sandbox.id, error: messageOf(error) }, `lost sandbox: cannot ${what}`);
+    });
+  };
   sandbox.release();
-  await context.loopbackPorts.close(sandbox.id);
+  await attempt('close its ports', context.loopbackPorts.close(sandbox.id));
   for (const container of sandbox.containers.values()) {
     const { state } = container.record;
     // One that was created may run: the agent before this one did not live to write that down.
     if (state !== 'running' && state !== 'created') continue;
-    await context.cgroups.kill(parent, container.id);
-    const exit = context.store.readExit(sandbox.id, container.id);
-    if (exit !== undefined) containerExited(context, container, exit);
-    else if (state === 'running')
-      containerLost(context, container, "the pod's shim has ended, and the container was killed");
+    await attempt('kill a container', context.cgroups.kill(parent, container.id));
+    unseenExit(context, container);
   }
-  await context.cgroups.killPauseLeaf(parent, sandbox.id);
-  await context.cgroups.killShimGroup(sandbox.id);
+  await attempt('kill its pause process', context.cgroups.killPauseLeaf(parent, sandbox.id));
+  await attempt('kill its shim', context.cgroups.killShimGroup(sandbox.id));
   sandbox.record.state = 'notready';
   sandbox.record.pausePid = 0;
   sandbox.record.shimPid = 0;

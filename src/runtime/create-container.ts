@@ -49,7 +49,7 @@ export async function createContainer(
   signal?: AbortSignal,
 ): Promise<Container> {
   checkConfig(config);
-  checkSandbox(sandbox.id, sandbox.record.state, 'create-container');
+  checkSandbox(sandbox.id, sandbox.phase, 'create-container');
   const existing = [...sandbox.containers.values()].find(
     (one) =>
       one.record.config.metadata?.name === config.metadata?.name &&
@@ -127,7 +127,7 @@ export async function createContainer(
     context.seccomp.of(security, spec.process.capabilities?.bounding ?? []);
     if (signal?.aborted) throw new NodeletError('ABORTED', 'the request was cancelled');
     // It may have been stopped or removed meanwhile: a record in it would belong to nobody.
-    checkSandbox(sandbox.id, sandbox.record.state, 'create-container');
+    checkSandbox(sandbox.id, sandbox.phase, 'create-container');
     record.spans = spans.spans;
     undo.push('record', () => store.removeContainer(sandbox.id, id));
     store.saveContainer(record);

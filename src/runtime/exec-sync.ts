@@ -31,6 +31,8 @@ export async function execSync(
   const stderr = collect(session.stderr);
   const stop = (): void => session.close();
   signal?.addEventListener('abort', stop);
+  // It may have fired while the program was started.
+  if (signal?.aborted) stop();
   const seconds = request.timeout ?? 0;
   const timer = new AbortController();
   try {

@@ -13,6 +13,7 @@ import {
 } from './namespaces.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import type { ShimClient } from './shim/client.ts';
+import type { SandboxPhase } from './state.ts';
 
 export class Sandbox {
   record: SandboxRecord;
@@ -34,6 +35,10 @@ export class Sandbox {
 
   get id(): string {
     return this.record.id;
+  }
+
+  get phase(): SandboxPhase {
+    return this.stopping && this.record.state === 'ready' ? 'stopping' : this.record.state;
   }
 
   get namespaceModes(): PodNamespaces {

@@ -24,6 +24,7 @@ import type { Fd } from '../linux/fd.ts';
 import { openAttach } from './attach.ts';
 import { CDI_DIRECTORIES } from './cdi/index.ts';
 import { RuntimeCgroups } from './cgroup.ts';
+import { cannotCheckpoint } from './checkpoint.ts';
 import type { RuntimeContext } from './context.ts';
 import { createContainer } from './create-container.ts';
 import { canHaveEmptyMounts, EmptyMounts } from './empty-mounts.ts';
@@ -58,7 +59,7 @@ import {
   sandboxMatches,
   sandboxStatus,
 } from './status.ts';
-import { stopContainer } from './stop-container.ts';
+import { stopAfterStart } from './stop-container.ts';
 import { removeSandbox, stopSandbox } from './stop-sandbox.ts';
 import { VERSION } from './version.ts';
 
@@ -206,7 +207,7 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
       async () => {
         // A caller that gave up and tries again gets what its first try made.
         const existing = model.sandboxByName(metadata);
-        if (existing !== undefined && existing.record.state !== 'ready') throw nameTaken(existing);
+        if (existing !== undefined && existing.phase !== 'ready') throw nameTaken(existing);
         const sandbox = existing ?? (await runSandbox(this.#context, config, runtimeHandler, signal));
         if (existing === undefined) this.#emit(cri.ContainerEventType.CONTAINER_STARTED_EVENT, sandbox);
         return { podSandboxId: sandbox.id };
@@ -254,8 +255,10 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     request: cri.UpdatePodSandboxResourcesRequest,
   ): Promise<cri.UpdatePodSandboxResourcesResponse> {
     const { model, locks, store } = this.#context;
-    const sandbox = model.sandbox(request.podSandboxId);
-    await locks.run(sandbox.id, () => {
+    const { id } = model.sandbox(request.podSandboxId);
+    await locks.run(id, () => {
+      // It may have been removed before its turn came.
+      const sandbox = model.sandbox(id);
       const { record } = sandbox;
       const { overhead = record.config.linux?.overhead, resources = record.config.linux?.resources } =
         request;
@@ -293,18 +296,25 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     return { containerId: container.id };
   }
 
+  /** `work` alone with a container that is still there when its turn comes. Throws NOT_FOUND. */
+  async #alone(
+    containerId: string | undefined,
+    work: (container: Container) => Promise<void> | void,
+  ): Promise<void> {
+    const { model, locks } = this.#context;
+    const { id } = model.container(containerId);
+    await locks.run(id, () => work(model.container(id)));
+  }
+
   async startContainer(request: cri.StartContainerRequest): Promise<cri.StartContainerResponse> {
-    const container = this.#context.model.container(request.containerId);
-    await this.#context.locks.run(container.id, () => startContainer(this.#context, container));
+    await this.#alone(request.containerId, (container) => startContainer(this.#context, container));
     return {};
   }
 
   async stopContainer(request: cri.StopContainerRequest): Promise<cri.StopContainerResponse> {
     const container = this.#context.model.findContainer(request.containerId);
     if (container === undefined) return {};
-    // Behind a start that is under way, but beside other stops: a shorter grace period must not wait for a longer one.
-    await this.#context.locks.run(container.id, () => {});
-    await stopContainer(this.#context, container, request.timeout ?? 0);
+    await stopAfterStart(this.#context, container, request.timeout ?? 0);
     return {};
   }
 
@@ -339,9 +349,8 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
   async updateContainerResources(
     request: cri.UpdateContainerResourcesRequest,
   ): Promise<cri.UpdateContainerResourcesResponse> {
-    const { model, locks, cgroups, store } = this.#context;
-    const container = model.container(request.containerId);
-    await locks.run(container.id, () => {
+    const { cgroups, store } = this.#context;
+    await this.#alone(request.containerId, (container) => {
       const { record, sandbox } = container;
       checkContainer(record.id, record.state, 'update');
       const resources = mergeResources(record.config.linux?.resources ?? {}, request.linux ?? {});
@@ -497,10 +506,7 @@ export class Runtime implements cri.LocalRuntime, cri.RuntimeCalls {
     request: cri.CheckpointContainerRequest,
   ): Promise<cri.CheckpointContainerResponse> {
     const container = this.#context.model.container(request.containerId);
-    throw new NodeletError(
-      'UNIMPLEMENTED',
-      `cannot checkpoint container "${container.id.slice(0, 12)}": this runtime has no CRIU`,
-    );
+    throw cannotCheckpoint(container.id, process.env.PATH ?? '');
   }
 
   async runtimeConfig(): Promise<cri.RuntimeConfigResponse> {

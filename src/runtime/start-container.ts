@@ -17,7 +17,7 @@ export async function startContainer(context: RuntimeContext, container: Contain
   const { record, sandbox } = container;
   checkContainer(record.id, record.state, 'start');
   const { shim } = sandbox;
-  if (shim === undefined || sandbox.record.state !== 'ready') {
+  if (shim === undefined || sandbox.phase !== 'ready') {
     throw new NodeletError(
       'INVALID_STATE',
       `cannot start container "${record.id.slice(0, 12)}": its sandbox is not ready`,

@@ -7,15 +7,19 @@ import { NodeletError } from '../base/index.ts';
  */
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
+/** `stopping`: a stop has begun; only in memory, since the next agent may begin it anew. */
+export type SandboxPhase = SandboxState | 'stopping';
+
 /** `created`: everything but a process. `unknown`: it ran, and nobody saw how it ended. */
 export type ContainerState = 'created' | 'running' | 'exited' | 'unknown';
 
 export type SandboxVerb = 'create-container' | 'stop' | 'remove';
 export type ContainerVerb = 'start' | 'stop' | 'remove' | 'exec' | 'attach' | 'update' | 'reopen-log';
 
-const SANDBOX: Readonly<Record<SandboxState, readonly SandboxVerb[]>> = {
+const SANDBOX: Readonly<Record<SandboxPhase, readonly SandboxVerb[]>> = {
   creating: ['stop', 'remove'],
   ready: ['create-container', 'stop', 'remove'],
+  stopping: ['stop', 'remove'],
   notready: ['stop', 'remove'],
 };
 
@@ -26,7 +30,7 @@ const CONTAINER: Readonly<Record<ContainerState, readonly ContainerVerb[]>> = {
   unknown: ['stop', 'remove'],
 };
 
-export function checkSandbox(id: string, state: SandboxState, verb: SandboxVerb): void {
+export function checkSandbox(id: string, state: SandboxPhase, verb: SandboxVerb): void {
   if (!SANDBOX[state].includes(verb)) {
     throw new NodeletError(
       'INVALID_STATE',

@@ -1,11 +1,25 @@
 /** StopContainer: the stop signal, the grace period, then SIGKILL and the cgroup. Idempotent. */
 import { failpoint, NodeletError, withDeadline } from '../base/index.ts';
 import { signalNumber } from '../linux/constants.ts';
+import { unseenExit } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
 import type { Container } from './model.ts';
 
 /** A killed process that does not end sits in the kernel (a dead disk or share): said by name, nothing waits for ever. */
 const KILL_DEADLINE = 15_000;
+
+/**
+ * Behind a start that is under way, but beside other stops: a shorter grace period must not wait for a longer one. Not for a
+ * holder of the container's lock.
+ */
+export async function stopAfterStart(
+  context: RuntimeContext,
+  container: Container,
+  timeoutSeconds: number,
+): Promise<void> {
+  await context.locks.run(container.id, () => {});
+  await stopContainer(context, container, timeoutSeconds);
+}
 
 export async function stopContainer(
   context: RuntimeContext,
@@ -43,6 +57,11 @@ async function kill(context: RuntimeContext, container: Container): Promise<void
     await sandbox.shim.signal(record.id, 9).catch(() => false);
   await context.cgroups.kill(parent, record.id);
   if (record.state !== 'running') return;
+  // Nobody is left who could tell.
+  if (sandbox.shim?.connected !== true) {
+    unseenExit(context, container);
+    return;
+  }
   try {
     await withDeadline(
       `the end of container "${record.id.slice(0, 12)}" after SIGKILL`,
@@ -50,6 +69,10 @@ async function kill(context: RuntimeContext, container: Container): Promise<void
       container.ended.promise,
     );
   } catch (error) {
+    if (sandbox.shim?.connected !== true) {
+      unseenExit(context, container);
+      return;
+    }
     throw new NodeletError(
       'CONTAINER_STUCK',
       `container "${record.id.slice(0, 12)}" did not end within ${KILL_DEADLINE / 1000} s of SIGKILL`,

@@ -6,7 +6,7 @@ import type { Sandbox } from './model.ts';
 import { networkAttachment } from './network-attachment.ts';
 import { removeContainer } from './remove-container.ts';
 import { checkSandbox } from './state.ts';
-import { stopContainer } from './stop-container.ts';
+import { stopAfterStart } from './stop-container.ts';
 import { stopShim } from './stop-shim.ts';
 
 export async function stopSandbox(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
@@ -15,7 +15,7 @@ export async function stopSandbox(context: RuntimeContext, sandbox: Sandbox): Pr
   if (sandbox.stopped) return;
   sandbox.stopping = true;
   await Promise.all(
-    [...sandbox.containers.values()].map((container) => stopContainer(context, container, 0)),
+    [...sandbox.containers.values()].map((container) => stopAfterStart(context, container, 0)),
   );
   failpoint('stop-sandbox:after-containers');
   // The kernel takes its time over a link: the shim ends meanwhile.
@@ -44,7 +44,10 @@ async function disconnect(context: RuntimeContext, { record, options }: Sandbox)
 export async function removeSandbox(context: RuntimeContext, sandbox: Sandbox): Promise<void> {
   checkSandbox(sandbox.id, sandbox.record.state, 'remove');
   await stopSandbox(context, sandbox);
-  for (const container of Array.from(sandbox.containers.values())) await removeContainer(context, container);
+  for (const container of Array.from(sandbox.containers.values()))
+    await context.locks.run(container.id, async () => {
+      if (context.model.containers.has(container.id)) await removeContainer(context, container);
+    });
   failpoint('remove-sandbox:after-containers');
   context.store.removeSandbox(sandbox.id);
   context.model.removeSandbox(sandbox);

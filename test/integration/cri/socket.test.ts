@@ -1,7 +1,8 @@
 /** The runtime behind its socket: every call as a client of another process makes it. */
-import { existsSync, lstatSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { deferred, silentLog } from '../../../src/base/index.ts';
 import {
@@ -10,10 +11,12 @@ import {
   type CriClient,
   type CriServer,
   connectCri,
+  type PodSandboxConfig,
   PodSandboxState,
   type StreamingUrls,
   serveCri,
 } from '../../../src/cri/index.ts';
+import { codecOf } from '../../../src/cri/wire/codec.ts';
 import { CriImageService } from '../../../src/image/index.ts';
 import { commandLines } from '../../fixtures/leaks.ts';
 import {
@@ -408,5 +411,66 @@ describe('the runtime', () => {
     ).toBe('IMAGE_NOT_FOUND');
     await runtime.removePodSandbox({ podSandboxId });
     expect(fixture.images.snapshotKeys()).toEqual([]);
+  });
+});
+
+describe("a client's deadline", () => {
+  const services = { grpc: undefined as Client | undefined };
+  beforeAll(() => {
+    services.grpc = new Client(`unix://${path}`, credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+    });
+  });
+  afterAll(() => services.grpc?.close());
+
+  /** RunPodSandbox as any client of gRPC asks for it. Resolves with the status code and the sandbox. */
+  async function run(config: PodSandboxConfig, ms?: number): Promise<{ code: number; podSandboxId: string }> {
+    const request = codecOf('RunPodSandboxRequest');
+    const response = codecOf('RunPodSandboxResponse');
+    return await new Promise((resolve) => {
+      services.grpc?.makeUnaryRequest<object, { readonly podSandboxId?: string }>(
+        '/runtime.v1.RuntimeService/RunPodSandbox',
+        (message) => request.encode(message),
+        (bytes) => response.decode(bytes),
+        { config },
+        new Metadata(),
+        ms === undefined ? {} : { deadline: Date.now() + ms },
+        (error, value) =>
+          resolve({ code: error === null ? status.OK : error.code, podSandboxId: value?.podSandboxId ?? '' }),
+      );
+    });
+  }
+
+  const records = (): string[] => fixture.runtime.context.store.load().sandboxes.map(({ id }) => id);
+
+  test('that passes before the turn of its request leaves nothing made', async () => {
+    const config = sandboxConfig(fixture);
+    const { namespace, name, uid } = config.metadata ?? {};
+    const { locks } = fixture.runtime.context;
+    const key = `name:${namespace}/${name}/${uid}/0`;
+    const gate = deferred<void>();
+    const holder = locks.run(key, async () => await gate.promise);
+    expect((await run(config, 100)).code).toBe(status.DEADLINE_EXCEEDED);
+    gate.resolve();
+    await holder;
+    await locks.run(key, () => {});
+    expect(records()).toEqual([]);
+  });
+
+  test('that passes at any moment of a create is told; a retry gets one sandbox, and there is no other', async () => {
+    let exceeded = 0;
+    for (let ms = 1; ms <= 40; ms += 1) {
+      const config = sandboxConfig(fixture);
+      const { code } = await run(config, ms);
+      expect([status.OK, status.DEADLINE_EXCEEDED]).toContain(code);
+      if (code === status.DEADLINE_EXCEEDED) exceeded += 1;
+      const again = await run(config);
+      expect(again.code).toBe(status.OK);
+      expect(records()).toEqual([again.podSandboxId]);
+      expect(readdirSync(join(fixture.base, 'state', 'sandboxes'))).toEqual([again.podSandboxId]);
+      await client.runtime.removePodSandbox({ podSandboxId: again.podSandboxId });
+    }
+    expect(exceeded).toBeGreaterThan(0);
+    expect(commandLines(join(fixture.base, 'state')).length).toBe(0);
   });
 });
