@@ -9,7 +9,9 @@ export async function statsRows(agent: Agent): Promise<StatsRow[]> {
   const { stats = [] } = await agent.runtime.listContainerStats({});
   const last = before.get(agent) ?? new Map<string, { nanos: number; at: number }>();
   const next = new Map<string, { nanos: number; at: number }>();
-  const rows = stats.map((one): StatsRow => {
+  // containerd lists those too that have ended: without a reading of the CPU, and in any order.
+  const running = stats.filter(({ cpu }) => cpu !== undefined);
+  const rows = running.map((one): StatsRow => {
     const id = one.attributes?.id ?? '';
     const labels = one.attributes?.labels ?? {};
     const nanos = one.cpu?.usageCoreNanoSeconds?.value ?? 0;

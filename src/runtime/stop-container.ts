@@ -3,7 +3,7 @@ import { failpoint, NodeletError, withDeadline } from '../base/index.ts';
 import { signalNumber } from '../linux/constants.ts';
 import { unseenExit } from './attach-shim.ts';
 import type { RuntimeContext } from './context.ts';
-import type { Container } from './model.ts';
+import type { Container, Sandbox } from './model.ts';
 
 /** A killed process that does not end sits in the kernel (a dead disk or share): said by name, nothing waits for ever. */
 const KILL_DEADLINE = 15_000;
@@ -49,6 +49,11 @@ async function endsWithin(container: Container, ms: number): Promise<boolean> {
   }
 }
 
+/** Whether anybody would tell of an end. */
+function hasShim({ shim }: Sandbox): boolean {
+  return shim?.connected === true;
+}
+
 /** SIGKILL to the first process and to everything in the cgroup, whoever the shim still knows. */
 async function kill(context: RuntimeContext, container: Container): Promise<void> {
   const { record, sandbox } = container;
@@ -58,7 +63,7 @@ async function kill(context: RuntimeContext, container: Container): Promise<void
   await context.cgroups.kill(parent, record.id);
   if (record.state !== 'running') return;
   // Nobody is left who could tell.
-  if (sandbox.shim?.connected !== true) {
+  if (!hasShim(sandbox)) {
     unseenExit(context, container);
     return;
   }
@@ -69,7 +74,7 @@ async function kill(context: RuntimeContext, container: Container): Promise<void
       container.ended.promise,
     );
   } catch (error) {
-    if (sandbox.shim?.connected !== true) {
+    if (!hasShim(sandbox)) {
       unseenExit(context, container);
       return;
     }

@@ -55,9 +55,13 @@ function busyPod(name: string, spec: object = {}): object {
 }
 
 /** Starts an agent that is killed at the failpoint, and does `work` with it until then. */
-async function killedAt(failpoint: string, work: () => Promise<unknown>): Promise<void> {
+async function killedAt(
+  failpoint: string,
+  work: () => Promise<unknown>,
+  words: readonly string[] = [],
+): Promise<void> {
   const points = failpoint.includes('=') ? failpoint : `${failpoint}=kill`;
-  const { program } = await world.agent({ env: { NODELET_FAILPOINTS: points } });
+  const { program } = await world.agent({ env: { NODELET_FAILPOINTS: points }, words });
   const late = setTimeout(() => program.signal('SIGTERM'), 15_000 * patience);
   // What was asked of it may break off with it.
   if (!program.hasEnded) await Promise.race([work().catch(() => undefined), program.exit]);
@@ -279,6 +283,7 @@ describe('while an image is pulled and unpacked', () => {
     'layer:before-commit',
     'layer:before-rename',
     'layer:after-rename',
+    'pull:before-drop',
   ])('%s: the next agent pulls it whole', async (failpoint) => {
     const reference = image();
     const name = `pull-${counter}`;
@@ -286,10 +291,14 @@ describe('while an image is pulled and unpacked', () => {
       image: reference,
       command: ['/bin/sh', '-c', 'cat /etc/made'],
     });
-    await killedAt(failpoint, async () => {
-      await world.cli(['run', '-d', world.manifest(podOf(name, [container]))]);
-      await world.untilEnded(name);
-    });
+    await killedAt(
+      failpoint,
+      async () => {
+        await world.cli(['run', '-d', world.manifest(podOf(name, [container]))]);
+        await world.untilEnded(name);
+      },
+      failpoint === 'pull:before-drop' ? ['--keep-image-blobs=false'] : [],
+    );
     await withAgent(async () => {
       await world.untilEnded(name);
       expect((await world.cli(['logs', name])).stdout).toBe(`image ${counter}`);
@@ -345,7 +354,9 @@ it('every failpoint of the program has its row here', () => {
     .filter((path) => path.endsWith('.ts'))
     .flatMap((path) => [...readFileSync(join(source, path), 'utf8').matchAll(/failpoint\('([^']+)'\)/g)])
     .map(([, name = '']) => name);
-  const tested = [import.meta.filename, join(import.meta.dirname, '..', 'cri', 'crash.test.ts')]
+  const others = ['integration/cri/crash.test.ts', 'oci/crash.test.ts'];
+  const tests = join(packageRoot(), 'test');
+  const tested = [import.meta.filename, ...others.map((path) => join(tests, path))]
     .map((file) => readFileSync(file, 'utf8'))
     .join('');
   expect(names.length).toBeGreaterThan(40);

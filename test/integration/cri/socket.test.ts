@@ -415,6 +415,8 @@ describe('the runtime', () => {
 });
 
 describe("a client's deadline", () => {
+  const OK: number = status.OK;
+  const DEADLINE_EXCEEDED: number = status.DEADLINE_EXCEEDED;
   const services = { grpc: undefined as Client | undefined };
   beforeAll(() => {
     services.grpc = new Client(`unix://${path}`, credentials.createInsecure(), {
@@ -436,7 +438,7 @@ describe("a client's deadline", () => {
         new Metadata(),
         ms === undefined ? {} : { deadline: Date.now() + ms },
         (error, value) =>
-          resolve({ code: error === null ? status.OK : error.code, podSandboxId: value?.podSandboxId ?? '' }),
+          resolve({ code: error === null ? OK : error.code, podSandboxId: value?.podSandboxId ?? '' }),
       );
     });
   }
@@ -450,7 +452,7 @@ describe("a client's deadline", () => {
     const key = `name:${namespace}/${name}/${uid}/0`;
     const gate = deferred<void>();
     const holder = locks.run(key, async () => await gate.promise);
-    expect((await run(config, 100)).code).toBe(status.DEADLINE_EXCEEDED);
+    expect((await run(config, 100)).code).toBe(DEADLINE_EXCEEDED);
     gate.resolve();
     await holder;
     await locks.run(key, () => {});
@@ -462,10 +464,10 @@ describe("a client's deadline", () => {
     for (let ms = 1; ms <= 40; ms += 1) {
       const config = sandboxConfig(fixture);
       const { code } = await run(config, ms);
-      expect([status.OK, status.DEADLINE_EXCEEDED]).toContain(code);
-      if (code === status.DEADLINE_EXCEEDED) exceeded += 1;
+      if (code !== OK) expect(code).toBe(DEADLINE_EXCEEDED);
+      exceeded += code === OK ? 0 : 1;
       const again = await run(config);
-      expect(again.code).toBe(status.OK);
+      expect(again.code).toBe(OK);
       expect(records()).toEqual([again.podSandboxId]);
       expect(readdirSync(join(fixture.base, 'state', 'sandboxes'))).toEqual([again.podSandboxId]);
       await client.runtime.removePodSandbox({ podSandboxId: again.podSandboxId });
