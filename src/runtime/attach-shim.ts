@@ -126,6 +126,10 @@ export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Pr
     });
   };
   sandbox.release();
+  // First of all: who hears of the end of a container must not start another one in it.
+  sandbox.record.state = 'notready';
+  sandbox.record.pausePid = 0;
+  sandbox.record.shimPid = 0;
   await attempt('close its ports', context.loopbackPorts.close(sandbox.id));
   for (const container of sandbox.containers.values()) {
     const { state } = container.record;
@@ -136,9 +140,6 @@ export async function sandboxLost(context: RuntimeContext, sandbox: Sandbox): Pr
   }
   await attempt('kill its pause process', context.cgroups.killPauseLeaf(parent, sandbox.id));
   await attempt('kill its shim', context.cgroups.killShimGroup(sandbox.id));
-  sandbox.record.state = 'notready';
-  sandbox.record.pausePid = 0;
-  sandbox.record.shimPid = 0;
   context.store.saveSoon(sandbox.record);
   context.emit(ContainerEventType.CONTAINER_STOPPED_EVENT, sandbox);
 }
