@@ -1,4 +1,5 @@
 /** What keeps a store whole, small and useful: verify, collection by the disk's use, mounts, diff, push, dropped blobs. */
+import { once } from 'node:events';
 import {
   appendFileSync,
   existsSync,
@@ -11,6 +12,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { silentLog } from '../../../src/base/index.ts';
@@ -337,6 +340,41 @@ describe('with a registry', () => {
       expect((await other.open().pull(target)).id).toBe(image.id);
     } finally {
       await other.close();
+    }
+  });
+
+  test('a blob whose answer was lost is not sent twice', async () => {
+    await add(a, image);
+    const [hostname = '', port = ''] = registry.host.split(':');
+    const uploads: string[] = [];
+    const proxy = createServer((from, to) => {
+      const { method = '', url = '', headers } = from;
+      const ask = request({ hostname, port, method, path: url, headers }, (answer) => {
+        const upload = method === 'PUT' && url.includes('/uploads/');
+        if (upload) uploads.push(new URL(url, 'http://x').searchParams.get('digest') ?? '');
+        if (upload && uploads.length === 1) {
+          answer.resume();
+          to.destroy();
+          return;
+        }
+        to.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(to);
+      });
+      ask.on('error', () => to.destroy());
+      from.pipe(ask);
+    });
+    proxy.listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    try {
+      const target = `127.0.0.1:${(proxy.address() as AddressInfo).port}/lab/lost:1`;
+      const done: string[] = [];
+      await images.push(a, target, { onBlob: (_, how) => done.push(how) });
+      expect(done).toEqual(['pushed', 'pushed', 'pushed']);
+      expect(uploads).toHaveLength(3);
+      expect(new Set(uploads).size).toBe(3);
+    } finally {
+      proxy.closeAllConnections();
+      proxy.close();
     }
   });
 
