@@ -1,9 +1,11 @@
 /** `nodelet run`: how it ends, with an agent and without. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Pod } from '../../../src/kube/index.ts';
 import { type Program, podOf, shell, World } from '../../fixtures/agent.ts';
+import { patience } from '../../fixtures/patience.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -225,6 +227,17 @@ describe('a detached run without an agent', () => {
   });
 });
 
+/** That a container runs says nothing of its listener yet. */
+async function answerOf(url: string): Promise<string> {
+  for (const deadline = performance.now() + 10_000 * patience; ; await setTimeout(20)) {
+    try {
+      return await (await fetch(url)).text();
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+    }
+  }
+}
+
 describe('two agents side by side', () => {
   it('with roots, bridges and ranges of their own know nothing of each other', async () => {
     const other = await World.open();
@@ -238,8 +251,7 @@ describe('two agents side by side', () => {
       const prefix = (one: World): string => one.subnet.replace(/\.0\/24$/, '.');
       expect(mine.status?.podIP?.startsWith(prefix(world))).toBe(true);
       expect(theirs.status?.podIP?.startsWith(prefix(other))).toBe(true);
-      for (const pod of [mine, theirs])
-        expect(await (await fetch(`http://${pod.status?.podIP}/`)).text()).toBe('same\n');
+      for (const pod of [mine, theirs]) expect(await answerOf(`http://${pod.status?.podIP}/`)).toBe('same\n');
 
       await world.cli(['rm', 'same']);
       a.signal('SIGTERM');
