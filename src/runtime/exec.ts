@@ -20,6 +20,7 @@ import { openTerminal } from './terminal.ts';
 
 /** After the program has ended, what its children still hold open is given up: `sh -c 'sleep 1d &'` would last a day. */
 const DRAIN_LIMIT = 2_000;
+const ESRCH = 3;
 
 function processOf(context: RuntimeContext, container: Container, options: ExecOptions): OciProcess {
   // Where its volumes come from does not matter here.
@@ -51,7 +52,7 @@ export async function openExec(
   if (options.command.length === 0 || options.command[0] === '')
     throw new NodeletError('INVALID_ARGUMENT', 'exec: no command');
   const id = `exec-${randomBytes(12).toString('hex')}`;
-  using pidfd = new Fd(check(native().pidfdOpen(record.pid), 'pidfd_open'));
+  using pidfd = openProcess(record.pid);
   const process = processOf(context, container, options);
   const plan = compileExec(process, {
     id,
@@ -64,8 +65,7 @@ export async function openExec(
     ),
   });
   // Not reaped yet, so all that was found by its pid was of this process and not of one that has the number now.
-  if (!(await shim.signal(record.id, 0)))
-    throw new NodeletError('INVALID_STATE', 'the container has just ended');
+  if (!(await shim.signal(record.id, 0))) throw justEnded();
   const exited = deferred<number>();
   const off = shim.exited.on((event) => {
     if (event.name === id) exited.resolve(event.code);
@@ -76,8 +76,9 @@ export async function openExec(
     off();
     gone();
   });
-  const streams = options.terminal ? undefined : openStreams(options.stdin);
+  let streams: Streams | undefined;
   try {
+    streams = options.terminal ? undefined : openStreams(options.stdin);
     const fds =
       streams === undefined ? [pidfd.number] : [pidfd.number, ...streams.theirs.map((fd) => fd.number)];
     const started = await shim.run(plan, fds, { deadline: context.startDeadline });
@@ -125,26 +126,38 @@ interface Streams {
 }
 
 function openStreams(withStdin: boolean): Streams {
-  const [outRead, outWrite] = pipe();
-  const [errRead, errWrite] = pipe();
-  if (withStdin) {
-    const [inRead, inWrite] = pipe();
-    return {
-      theirs: [inRead, outWrite, errWrite],
-      ours: [inWrite, outRead, errRead],
-      stdin: inWrite,
-      stdout: outRead,
-      stderr: errRead,
-    };
-  }
-  const nul = new Fd(check(native().openat2(-100, '/dev/null', O.RDONLY, 0, 0), 'open', '/dev/null'));
-  return {
-    theirs: [nul, outWrite, errWrite],
-    ours: [outRead, errRead],
-    stdin: undefined,
-    stdout: outRead,
-    stderr: errRead,
+  const opened: Fd[] = [];
+  const open = (): readonly [Fd, Fd] => {
+    const ends = pipe();
+    opened.push(...ends);
+    return ends;
   };
+  try {
+    const [outRead, outWrite] = open();
+    const [errRead, errWrite] = open();
+    const [inRead, inWrite] = withStdin ? open() : [openNull(), undefined];
+    const ours = [outRead, errRead];
+    if (inWrite !== undefined) ours.push(inWrite);
+    return { theirs: [inRead, outWrite, errWrite], ours, stdin: inWrite, stdout: outRead, stderr: errRead };
+  } catch (error) {
+    for (const fd of opened) fd.close();
+    throw error;
+  }
+}
+
+function openNull(): Fd {
+  return new Fd(check(native().openat2(-100, '/dev/null', O.RDONLY, 0, 0), 'open', '/dev/null'));
+}
+
+/** Throws INVALID_STATE where there is no such process any more. */
+function openProcess(pid: number): Fd {
+  const fd = native().pidfdOpen(pid);
+  if (fd === -ESRCH) throw justEnded();
+  return new Fd(check(fd, 'pidfd_open'));
+}
+
+function justEnded(): NodeletError {
+  return new NodeletError('INVALID_STATE', 'the container has just ended');
 }
 
 /** Ends with the stream, or a while after the program that wrote to it. */

@@ -139,9 +139,23 @@ export class ShimClient {
         this.close();
         return;
       }
-      const { message, request } = decodeMessage(Buffer.from(this.#buffer.subarray(0, got.size)));
-      if (request === 0) this.#event(message);
-      else this.#answer(request, message, fds);
+      const packet = this.#decode(got.size);
+      if (packet === undefined) {
+        for (const fd of fds) fd.close();
+        this.close();
+        return;
+      }
+      if (packet.request === 0) this.#event(packet.message);
+      else this.#answer(packet.request, packet.message, fds);
+    }
+  }
+
+  /** Undefined for what no shim of ours says: it is one no longer, and the pod's end is then as after its death. */
+  #decode(size: number): ReturnType<typeof decodeMessage> | undefined {
+    try {
+      return decodeMessage(Buffer.from(this.#buffer.subarray(0, size)));
+    } catch {
+      return undefined;
     }
   }
 
