@@ -11,7 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { CriImageService } from '../../src/image/cri.ts';
 import { sha256 } from '../../src/image/digest.ts';
 import type { ImageService } from '../../src/image/index.ts';
-import { EvilRegistry, type Rule } from '../fixtures/registry-evil.ts';
+import { EvilRegistry, flood, type Rule } from '../fixtures/registry-evil.ts';
 import { dir, file, type MadeImage, makeImage, tarOf } from '../fixtures/registry-images.ts';
 import { failure, scriptBundle, TestStore, workerBundle } from '../fixtures/registry-store.ts';
 
@@ -143,14 +143,8 @@ describe('CVE-2020-1702: answers of any length cost no memory', () => {
   }
 
   /** Sends up to 5 GB; the client has to hang up. */
-  const flood = (response: ServerResponse, count: { sent: number }): true => {
-    const block = Buffer.alloc(1 << 20, 0x20);
-    const more = (): void => {
-      if (response.destroyed || count.sent >= 5_000_000_000) return;
-      count.sent += block.length;
-      response.write(block, more);
-    };
-    more();
+  const endless = (response: ServerResponse, count: { sent: number }): true => {
+    flood(response, Buffer.alloc(1 << 20, 0x20), 5_000_000_000, count);
     return true;
   };
 
@@ -160,45 +154,43 @@ describe('CVE-2020-1702: answers of any length cost no memory', () => {
       (count) => (request, response) =>
         request.path.includes('/manifests/') &&
         (response.writeHead(200, { 'content-type': 'application/vnd.oci.image.manifest.v1+json' }),
-        flood(response, count)),
+        endless(response, count)),
     ],
     [
       'a config',
       (count) => (request, response) =>
-        request.path.endsWith(image.id) && (response.writeHead(200), flood(response, count)),
+        request.path.endsWith(image.id) && (response.writeHead(200), endless(response, count)),
     ],
     [
       'a layer',
       (count) => (request, response) =>
         request.path.endsWith(image.layers[0]?.digest ?? '') &&
-        (response.writeHead(200), flood(response, count)),
+        (response.writeHead(200), endless(response, count)),
     ],
     [
       'a token',
       (count) => (request, response, self) => {
         if (request.path.startsWith('/token')) {
           response.writeHead(200);
-          return flood(response, count);
+          return endless(response, count);
         }
         response.writeHead(401, { 'www-authenticate': `Bearer realm="http://${self.host}/token"` }).end();
         return true;
       },
     ],
-    ['an error', (count) => (_, response) => (response.writeHead(403), flood(response, count))],
+    ['an error', (count) => (_, response) => (response.writeHead(403), endless(response, count))],
     [
       'a redirect',
       (count) => (request, response, self) => {
         response.writeHead(307, { location: `http://${self.host}${request.path}` });
-        return flood(response, count);
+        return endless(response, count);
       },
     ],
     [
       'headers',
       () => (_, response) => {
         response.socket?.write('HTTP/1.1 200 OK\r\n');
-        const block = `x-${'a'.repeat(1000)}: ${'b'.repeat(60_000)}\r\n`;
-        const more = (): void => void (!response.socket?.destroyed && response.socket?.write(block, more));
-        more();
+        if (response.socket) flood(response.socket, `x-${'a'.repeat(1000)}: ${'b'.repeat(60_000)}\r\n`);
         return true;
       },
     ],

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { sha256 } from '../../../src/image/digest.ts';
 import type { ImageService } from '../../../src/image/index.ts';
 import { freePort, makeCertificate, startRegistry } from '../../fixtures/registry.ts';
-import { EvilRegistry, type Request } from '../../fixtures/registry-evil.ts';
+import { EvilRegistry, flood, type Request } from '../../fixtures/registry-evil.ts';
 import { dir, file, makeImage, tarOf, writeLayout } from '../../fixtures/registry-images.ts';
 import { failure, run, TestStore } from '../../fixtures/registry-store.ts';
 
@@ -272,21 +272,17 @@ describe('wrong content', () => {
 
   test('a body without end', async () => {
     const name = registry.add('endless', single);
-    let sent = 0;
+    const count = { sent: 0 };
     registry.rule = (request, response) => {
       if (!isBlob(request, big)) return false;
       response.writeHead(200);
-      const more = (): void => {
-        sent += 65_536;
-        if (!response.destroyed && sent < 200_000_000) response.write(Buffer.alloc(65_536), more);
-      };
-      more();
+      flood(response, Buffer.alloc(65_536), 200_000_000, count);
       return true;
     };
     expect(await failure(images.pull(name))).toMatch(
       /^SIZE_MISMATCH: .* sends more bytes, its manifest says/,
     );
-    expect(sent).toBeLessThan(bigSize + 20_000_000);
+    expect(count.sent).toBeLessThan(bigSize + 20_000_000);
     store.expectClean({ layers: 0 });
   });
 
@@ -400,11 +396,7 @@ describe('answers that are too much', () => {
     registry.rule = (request, response) => {
       if (!pattern.test(request.path)) return false;
       response.writeHead(200, { 'content-type': 'application/vnd.oci.image.manifest.v1+json' });
-      const more = (): void => {
-        count.sent += 65_536;
-        if (!response.destroyed && count.sent < 500_000_000) response.write(Buffer.alloc(65_536, 0x20), more);
-      };
-      more();
+      flood(response, Buffer.alloc(65_536, 0x20), 500_000_000, count);
       return true;
     };
     return count;
@@ -450,8 +442,7 @@ describe('answers that are too much', () => {
     const name = registry.add('error', image);
     registry.rule = (_request, response) => {
       response.writeHead(403);
-      const more = (): void => void (!response.destroyed && response.write(Buffer.alloc(65_536, 0x20), more));
-      more();
+      flood(response, Buffer.alloc(65_536, 0x20));
       return true;
     };
     expect(await failure(images.pull(name))).toMatch(/^UNAUTHORIZED: .* it denies access$/);
