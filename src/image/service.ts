@@ -19,7 +19,7 @@ import type { ImageSummary } from './overview.ts';
 import { type Packed, type PackOptions, pack } from './pack/index.ts';
 import { machinePlatform, type Platform, parsePlatform } from './platform.ts';
 import { type PullContext, pull } from './pull.ts';
-import { familiarName, formatReference, parseReference } from './reference.ts';
+import { familiarName, formatReference, parseReference, type Reference } from './reference.ts';
 import {
   Bandwidth,
   credentialFile,
@@ -45,6 +45,7 @@ import type {
   ImageServiceOptions,
   ImageSource,
   ImageUsers,
+  PullAuth,
   PullEvent,
   PullOptions,
   PullProgress,
@@ -262,6 +263,15 @@ export class ImageService implements ImageSource {
 
   // --- getting and giving ---
 
+  /** What the caller gives, else what the credential file has. */
+  async #authFor(
+    reference: Reference,
+    options: Pick<PullOptions, 'auth' | 'anonymous' | 'signal'>,
+  ): Promise<PullAuth | undefined> {
+    if (options.auth !== undefined || options.anonymous === true) return options.auth;
+    return await readCredentials(this.#credentialFile, reference, options.signal);
+  }
+
   /**
    * Pulls an image (or finds that it is here and current). Several that pull the same at once share one pull, which
    * is cancelled when the last of them gives up.
@@ -269,11 +279,7 @@ export class ImageService implements ImageSource {
   async pull(text: string, options: PullOptions = {}): Promise<ImageRecord> {
     const reference = parseReference(text);
     const platform = this.#platform(options.platform);
-    const auth =
-      options.auth ??
-      (options.anonymous === true
-        ? undefined
-        : await readCredentials(this.#credentialFile, reference, options.signal));
+    const auth = await this.#authFor(reference, options);
     const { tlsVerify, certDirectory } = options;
     const how = {
       ...(tlsVerify === undefined ? {} : { tlsVerify }),
@@ -376,11 +382,7 @@ export class ImageService implements ImageSource {
     const missing = blobs.find(({ digest, size }) => !this.#blobs.has(digest, size));
     if (bytes === undefined || missing !== undefined)
       throw incomplete(source, missing?.digest ?? manifestDigest);
-    const auth =
-      options.auth ??
-      (options.anonymous === true
-        ? undefined
-        : await readCredentials(this.#credentialFile, reference, options.signal));
+    const auth = await this.#authFor(reference, options);
     const { tlsVerify, certDirectory } = options;
     const repository = this.#client.repository(reference, auth, {
       actions: 'pull,push',

@@ -96,6 +96,28 @@ function memoryInUse(limit: number, used: number | undefined, cause?: unknown): 
   );
 }
 
+/** A container's cgroup as its launch needs it: made by `steps`, given `late` when everything else is done. */
+export function cgroupForLaunch(
+  host: CgroupHost,
+  path: string,
+  steps: readonly CgroupStep[],
+  late: readonly CgroupStep[],
+): LaunchCgroup {
+  const targets = joinTargets(host, path);
+  const { memory } = host.controllers;
+  return {
+    steps,
+    directory: targets.unified,
+    join: targets.procs,
+    late: late.flatMap((step) => (step.op === 'write' ? [{ path: step.path, value: step.value }] : [])),
+    killFile: `${targets.unified}/cgroup.kill`,
+    oom:
+      memory?.version === 1
+        ? { file: `${directoryOf(memory.root, path)}/memory.oom_control`, key: 'oom_kill' }
+        : { file: `${targets.unified}/memory.events`, key: 'oom_kill' },
+  };
+}
+
 export class RuntimeCgroups {
   readonly host: CgroupHost;
   readonly view: CgroupView;
@@ -138,21 +160,9 @@ export class RuntimeCgroups {
 
   container(parent: string, id: string, linux: LinuxContainerResources): LaunchCgroup {
     const path = this.path(parent, id);
-    const targets = joinTargets(this.host, path);
-    const memory = this.host.controllers.memory;
     const unlimited = { memory: -1, swap: undefined, quota: -1, period: 100_000 };
     const late = planUpdate(this.host, path, quotaOf(linux), 'container', unlimited);
-    return {
-      steps: this.#plan(path, ociResources(linux)),
-      directory: targets.unified,
-      join: targets.procs,
-      late: late.flatMap((step) => (step.op === 'write' ? [{ path: step.path, value: step.value }] : [])),
-      killFile: `${targets.unified}/cgroup.kill`,
-      oom:
-        memory?.version === 1
-          ? { file: `${directoryOf(memory.root, path)}/memory.oom_control`, key: 'oom_kill' }
-          : { file: `${targets.unified}/memory.events`, key: 'oom_kill' },
-    };
+    return cgroupForLaunch(this.host, path, this.#plan(path, ociResources(linux)), late);
   }
 
   /** Throws CGROUP_VALUE_INVALID, CGROUP_CONTROLLER_MISSING. */

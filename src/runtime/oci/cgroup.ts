@@ -18,7 +18,7 @@ import {
   v1Roots,
 } from '../../linux/cgroups/index.ts';
 import { readCgroup } from '../../linux/procfs.ts';
-import { viewOf } from '../cgroup.ts';
+import { cgroupForLaunch, viewOf } from '../cgroup.ts';
 import type { CgroupView, LaunchCgroup } from '../launch/context.ts';
 import type { OciResources } from './config/resources.ts';
 import { unsupported } from './errors.ts';
@@ -104,40 +104,30 @@ function handDown(host: CgroupHost, parents: readonly string[]): CgroupStep[] {
 
 /** How the shim makes the container's own group and puts it there. The parents are there. */
 export function launchCgroup(host: CgroupHost, path: string, resources: OciResources): LaunchCgroup {
-  const targets = joinTargets(host, path);
   const { cpu: { quota, period, ...cpu } = {}, ...rest } = resources.cgroup;
   const bandwidth = {
     cpu: { ...(quota === undefined ? {} : { quota }), ...(period === undefined ? {} : { period }) },
   };
   const unlimited = { memory: -1, swap: undefined, quota: -1, period: 100_000 };
   const late = planUpdate(host, path, bandwidth, 'container', unlimited);
-  const { memory, cpuset } = host.controllers;
+  const { cpuset } = host.controllers;
   const parent = path.slice(0, path.lastIndexOf('/')) || '/';
-  return {
-    steps: [
-      ...planCgroup(
-        host,
-        path,
-        {},
-        {
-          kind: 'container',
-          owned: parent === '/' ? path : parent,
-          existing: new Set(parent === '/' ? [path] : [parent]),
-        },
-      ),
-      ...(cpuset?.version === 1 ? cpusetOf(cpuset.root, parent, path) : []),
-      ...planUpdate(host, path, { ...rest, cpu }, 'container', { ...unlimited, swap: -1 }),
-      ...extraSteps(host, path, resources),
-    ],
-    directory: targets.unified,
-    join: targets.procs,
-    late: late.flatMap((step) => (step.op === 'write' ? [{ path: step.path, value: step.value }] : [])),
-    killFile: `${targets.unified}/cgroup.kill`,
-    oom:
-      memory?.version === 1
-        ? { file: `${directoryOf(memory.root, path)}/memory.oom_control`, key: 'oom_kill' }
-        : { file: `${targets.unified}/memory.events`, key: 'oom_kill' },
-  };
+  const steps = [
+    ...planCgroup(
+      host,
+      path,
+      {},
+      {
+        kind: 'container',
+        owned: parent === '/' ? path : parent,
+        existing: new Set(parent === '/' ? [path] : [parent]),
+      },
+    ),
+    ...(cpuset?.version === 1 ? cpusetOf(cpuset.root, parent, path) : []),
+    ...planUpdate(host, path, { ...rest, cpu }, 'container', { ...unlimited, swap: -1 }),
+    ...extraSteps(host, path, resources),
+  ];
+  return cgroupForLaunch(host, path, steps, late);
 }
 
 function cpusetOf(root: string, parent: string, path: string): CgroupStep[] {
